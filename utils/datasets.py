@@ -1,0 +1,52 @@
+"""The data sets we know by name: their folders, and the protocol the paper uses on each (ICCV 2023, section 4)."""
+
+import os
+from dataclasses import dataclass
+
+from utils.errors import InputError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where a data set lies under ``data/`` and ``raw_data/``, and its published protocol (None: up to the data)."""
+
+    name: str
+    folder: str
+    raw_folder: str
+    frames_per_second: int = 8
+    num_classes: int | None = None
+    classes_per_step: int | None = None
+    memory_size: int | None = None
+
+
+KNOWN = {
+    "AVE": Dataset("AVE", "AVE", "AVE", 10, 28, 7, 340),
+    "ksounds": Dataset("ksounds", "kinetics-sounds", "kinetics-sounds", 8, 30, 6, 500),
+    "VGGSound_100": Dataset("VGGSound_100", "VGGSound_100", "VGGSound", 8, 100, 10, 1500),
+}
+
+
+def find_dataset(name):
+    """The data set of that name: one of the three of the paper, or a user's own, whose folders bear its name."""
+    if not name or name in (".", "..") or os.path.basename(name) != name:
+        raise InputError(f"--dataset {name!r}: give the name of a folder under the data root, not a path")
+    return KNOWN.get(name, Dataset(name, name, name))
+
+
+def existing_datasets(data_root):
+    """Names to pass as ``--dataset`` for the folders present under ``data_root``."""
+    by_folder = {dataset.folder: dataset.name for dataset in KNOWN.values()}
+    try:
+        entries = [entry.name for entry in os.scandir(data_root) if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError:
+        return []
+    return sorted(by_folder.get(entry, entry) for entry in entries)
+
+
+def dataset_folder(data_root, name):
+    """``data_root/<folder of the data set>``; InputError listing the data sets that exist if there is none."""
+    folder = os.path.join(data_root, find_dataset(name).folder)
+    if not os.path.isdir(folder):
+        there = ", ".join(existing_datasets(data_root)) or "none"
+        raise InputError(f"--dataset {name}: no folder {folder}; data sets in {data_root}: {there}")
+    return folder

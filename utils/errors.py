@@ -1,0 +1,42 @@
+"""How every command ends on bad input: one line that names the file, the value and the cure."""
+
+import functools
+import os
+import sys
+
+
+class InputError(Exception):
+    """Something the user gave cannot be used. The message is one line: what, where, and the cure."""
+
+
+def command(main):
+    """Run ``main()`` as a command: errors of the user's making become one line on stderr.
+
+    Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 130 interrupted.
+    """
+
+    @functools.wraps(main)
+    def run(*args, **kwargs):
+        try:
+            return main(*args, **kwargs)
+        except InputError as error:
+            _fail(str(error), 2)
+        except MemoryError as error:
+            _fail(f"not enough memory: {str(error) or 'the machine has no more to give'}", 2)
+        except BrokenPipeError:
+            # The reader of our output (head, less) has gone: nobody is left to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        except OSError as error:
+            where = f": {error.filename}" if error.filename else ""
+            _fail(f"{error.strerror or error}{where}", 2)
+        except KeyboardInterrupt:
+            _fail("interrupted", 130)
+
+    return run
+
+
+def _fail(message, code):
+    sys.stdout.flush()
+    print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    sys.exit(code)
