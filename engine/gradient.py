@@ -1,0 +1,141 @@
+"""Methods that learn by gradient descent: epochs over batches, and the best epoch by validation."""
+
+import copy
+import math
+
+import torch
+
+from engine.evaluate import accuracy
+from engine.learner import Learner
+from engine.memory import ExemplarMemory, choose_randomly
+from engine.replay import paired_pass, shuffled_pass
+from model.heads import GrowingLinear
+from model.network import AudioVisualNet
+from utils.errors import InputError
+
+
+class GradientLearner(Learner):
+    """Minimise the sum of ``losses(batch, task)`` with Adam; keep the epoch with the best validation accuracy.
+
+    A method says how it replays exemplars: not at all (``none``), mixed with the new clips (``merged``), or as a batch
+    of their own beside each batch of new clips (``paired``); and whether it needs the frozen network of the step before
+    (``has_teacher``).
+    """
+
+    has_teacher = False
+    head = GrowingLinear
+
+    def __init__(self, args, data, device):
+        super().__init__(args, data, device)
+        self.network = self.teacher = None
+        self.memory = ExemplarMemory(args.memory_size)
+
+    # What a method writes.
+
+    def losses(self, batch, task):
+        """Named scalar losses of a batch, whose sum is minimised."""
+        raise TypeError(f"{type(self).__name__} defines no losses")
+
+    def scores(self, batch):
+        self.network.eval()
+        return self.forward(self.network, batch)["logits"]
+
+    # What a method may change.
+
+    def training_clips(self, task):
+        """Indices of the clips that an epoch goes through once."""
+        return self.data.clips("train", task.new)
+
+    def choose_exemplars(self, label, quota):
+        """Ids of the clips of class ``label`` to keep, best first."""
+        clips = self.data.clips("train", slice(label, label + 1))
+        return choose_randomly([self.data.ids[clip] for clip in clips], quota)
+
+    def prepare_scores(self, task):
+        """Called after every epoch, before validation."""
+
+    # What all of them share.
+
+    def new_network(self, num_classes):
+        data = self.data
+        network = AudioVisualNet(self.args.modality, num_classes, data.audio_dim, data.visual_dim, self.head)
+        return network.to(self.device)
+
+    def forward(self, network, batch):
+        return network(batch.audio, batch.visual)
+
+    @torch.no_grad()
+    def teach(self, batch):
+        """What the frozen network of the step before computes for ``batch``."""
+        return self.forward(self.teacher, batch)
+
+    def begin_task(self, task):
+        if task.index == 0:
+            self.network = self.new_network(task.stop)
+            return
+        if self.has_teacher:
+            self.teacher = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.network.classifier.grow(task.num_new)
+
+    def fit_task(self, task, log):
+        """Train for ``max_epochs``; the network ends as it was after the best one (the first, among equals)."""
+        args = self.args
+        optimiser = torch.optim.Adam(self.network.parameters(), args.lr, weight_decay=args.weight_decay)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, args.milestones, args.lr_decay)
+        best_accuracy, best_network = -1.0, None
+        for epoch in log.epochs(args.max_epochs):
+            terms = self.train_epoch(task, optimiser)
+            _check_finite(terms, task, epoch)
+            self.prepare_scores(task)
+            val_accuracy = accuracy(self, "val", task.seen)
+            log.epoch(epoch, terms, val_accuracy, schedule.get_last_lr()[0])
+            schedule.step()
+            if val_accuracy > best_accuracy:
+                best_accuracy, best_network = val_accuracy, copy.deepcopy(self.network.state_dict())
+        self.network.load_state_dict(best_network)
+        self.prepare_scores(task)
+
+    def train_epoch(self, task, optimiser):
+        """One pass over the training clips. Returns the mean of each loss term over the batches."""
+        self.network.train()
+        totals, count = {}, 0
+        for batch in self.data.batches(self.epoch_plan(task), self.device):
+            terms = self.losses(batch, task)
+            optimiser.zero_grad(set_to_none=True)
+            sum(terms.values()).backward()
+            optimiser.step()
+            count += 1
+            for name, term in terms.items():
+                totals[name] = totals.get(name, 0) + term.detach()
+        return {name: total.item() / count for name, total in totals.items()}
+
+    def epoch_plan(self, task):
+        args, clips = self.args, self.training_clips(task)
+        if self.replay == "paired" and task.index > 0:
+            reshuffle = args.variant == "corrected"
+            return paired_pass(clips, args.train_batch_size, self.exemplars(), args.exemplar_batch_size, reshuffle)
+        return shuffled_pass(clips, args.train_batch_size)
+
+    def exemplars(self):
+        """Indices of the clips in memory, class by class."""
+        return self.data.indices(self.memory.ids())
+
+    def end_task(self, task):
+        if self.replay != "none":
+            self.memory.update(task, self.choose_exemplars)
+
+    def state(self):
+        num_classes = self.network.classifier.num_classes
+        return {"num_classes": num_classes, "network": self.network.state_dict(), "memory": dict(self.memory.clips)}
+
+    def load_state(self, state):
+        """Restore the network, as wide as it was, and the memory."""
+        self.network = self.new_network(state["num_classes"])
+        self.network.load_state_dict(state["network"])
+        self.memory.clips = dict(state["memory"])
+
+
+def _check_finite(terms, task, epoch):
+    if not all(math.isfinite(value) for value in terms.values()):
+        values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
+        raise InputError(f"step {task.index}, epoch {epoch}: the loss is not finite ({values}); lower --lr")

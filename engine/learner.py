@@ -1,0 +1,43 @@
+"""What the engine asks of a method."""
+
+from model.network import MODALITIES
+
+
+class Learner:
+    """A method of class-incremental learning. One subclass per file under ``methods/``, found by the file's name.
+
+    The engine calls, for each task: ``begin_task``, ``fit_task``, ``end_task``, and then ``scores`` on the test clips.
+    A method that learns by gradient descent derives from ``engine.gradient.GradientLearner`` instead.
+    """
+
+    modalities = MODALITIES
+    classifiers = ("linear",)  # allowed values of --classifier, the default first
+    replay = "none"  # how exemplars come back: none, merged or paired (engine.gradient)
+
+    def __init__(self, args, data, device):
+        """``args``: all options; ``data``: dataloader.IncrementalData; ``device``: where tensors live."""
+        self.args, self.data, self.device = args, data, device
+
+    @classmethod
+    def add_options(cls, group):
+        """Add the method's own command-line options to the argparse ``group``."""
+
+    def begin_task(self, task):
+        """Make room for the classes of ``task``."""
+
+    def fit_task(self, task, log):
+        """Learn the classes of ``task``; a method with epochs reports each by ``log`` (engine.progress.StepLog)."""
+
+    def end_task(self, task):
+        """Keep what later tasks need, such as exemplars."""
+
+    def scores(self, batch):
+        """Return (B, classes seen so far), higher is better: logits, similarities or negative distances."""
+        raise TypeError(f"{type(self).__name__} defines no scores")
+
+    def state(self):
+        """Everything learned so far as tensors and plain values, so that it loads with ``weights_only=True``."""
+        return {}
+
+    def load_state(self, state):
+        """Take over what ``state()`` returned."""

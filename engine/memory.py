@@ -1,0 +1,32 @@
+"""The exemplar memory: ids of clips kept from earlier classes, a fixed total shared evenly by the classes."""
+
+import random
+
+
+class ExemplarMemory:
+    """``clips[class]`` are the video ids kept, best first. Features stay in the data; the memory never pads."""
+
+    def __init__(self, size):
+        self.size = size
+        self.clips = {}
+
+    def quota(self, num_classes):
+        """Exemplars per class when ``num_classes`` have been learned."""
+        return self.size // num_classes
+
+    def update(self, task, choose):
+        """After ``task``: cut older classes to the new quota, fill new ones by ``choose(class, quota) -> ids``."""
+        quota = self.quota(task.stop)
+        for label in self.clips:
+            self.clips[label] = self.clips[label][:quota]
+        for label in range(task.start, task.stop):
+            self.clips[label] = choose(label, quota)
+
+    def ids(self):
+        """All ids, class by class in class order."""
+        return [video for label in sorted(self.clips) for video in self.clips[label]]
+
+
+def choose_randomly(videos, quota):
+    """``quota`` of ``videos``, or all of them in random order if there are fewer."""
+    return random.sample(videos, min(len(videos), quota))

@@ -1,0 +1,173 @@
+"""Command-line options: those every method shares, and the chosen method's own."""
+
+import argparse
+import math
+import os
+
+from dataloader import DATA_ROOT, DEFAULT_FRAMES
+from engine.presets import preset
+from methods import find_method, method_names
+from model.network import MODALITIES
+from utils.errors import InputError
+
+SAVE_ROOT = os.path.join(os.path.dirname(DATA_ROOT), "save")
+DEFAULT_MILESTONES = [100]
+DEFAULT_DECAY = 0.1
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message):
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def parse(arguments=None):
+    """Parse the command line. Options left out, whose defaults depend on the data, are None: see ``resolve``."""
+    first = OneLineParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--method", default="avcil")
+    method = find_method(first.parse_known_args(arguments)[0].method)
+    args = build_parser(method).parse_args(arguments)
+    args.modality = args.modality or method.modalities[-1]
+    args.classifier = args.classifier or method.classifiers[0]
+    _check_method(method, args)
+    return args, method
+
+
+def build_parser(method):
+    """The parser of train_incremental.py for ``method``, a Learner subclass."""
+    parser = OneLineParser(
+        prog="train_incremental.py",
+        allow_abbrev=False,
+        description="Learn the classes of a data set step by step and test on all classes seen after each step.",
+        epilog="Options shown without a default take the paper's value for the data set, method and modality.",
+        formatter_class=_Formatter,
+    )
+    _add_job(parser.add_argument_group("what to run"))
+    _add_data(parser.add_argument_group("data"))
+    _add_protocol(parser.add_argument_group("protocol"))
+    _add_training(parser.add_argument_group("training"))
+    _add_output(parser.add_argument_group("device and output"))
+    method.add_options(parser.add_argument_group(f"{method.__name__} (options of the chosen --method)"))
+    return parser
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds "(default: x)" to the help, except where the default depends on the data."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, []) else super()._get_help_string(action)
+
+
+def _add_job(group):
+    group.add_argument("--method", choices=method_names(), default="avcil", help="a file of methods/")
+    group.add_argument("--dataset", required=True, help="AVE, ksounds, VGGSound_100, or your own folder under data/")
+    group.add_argument("--modality", choices=MODALITIES, help="default: audio-visual")
+    group.add_argument("--classifier", help="iCaRL: NME or FC; AFC: NME or LSC; other methods: linear")
+    group.add_argument(
+        "--variant",
+        choices=("released", "corrected"),
+        default="released",
+        help="released reproduces the published tables; corrected is what each method's paper defines",
+    )
+    group.add_argument("--seed", type=int, default=42, help="seed of weights, batches and exemplars")
+
+
+def _add_data(group):
+    group.add_argument("--data_root", default=DATA_ROOT, help="folder of the data sets' folders")
+    group.add_argument("--num_classes", type=_positive, help="learn the first so many classes; default: all")
+    group.add_argument("--class_order_seed", type=int, help="shuffle the class order; default: the given order")
+    group.add_argument(
+        "--num_frames", type=_positive, help=f"frames in visual features stored flat; default: {DEFAULT_FRAMES}"
+    )
+    group.add_argument("--allow_missing", action="store_true", help="leave clips without features out of every split")
+    group.add_argument("--num_workers", type=_not_negative, default=1, help="threads that read batches ahead; 0: none")
+
+
+def _add_protocol(group):
+    group.add_argument(
+        "--classes_per_step",
+        "--class_num_per_step",
+        type=_positive,
+        nargs="+",
+        metavar="N",
+        help="new classes per step; several numbers: one for each step",
+    )
+    group.add_argument("--last_step_remainder", action="store_true", help="let the last step be smaller")
+    group.add_argument("--memory_size", type=_positive, help="exemplars in all, for methods that keep some")
+
+
+def _add_training(group):
+    group.add_argument("--max_epochs", "--max_epoches", type=_positive, help="epochs per step")
+    group.add_argument("--lr", type=_positive_float, default=1e-3, help="learning rate of Adam")
+    group.add_argument("--weight_decay", type=_not_negative_float, default=1e-4, help="L2 penalty of Adam")
+    group.add_argument(
+        "--lr_decay",
+        type=_positive_float,
+        nargs="?",
+        const=DEFAULT_DECAY,
+        help=f"multiply the learning rate at the milestones; without a value {DEFAULT_DECAY}; default: no decay",
+    )
+    group.add_argument(
+        "--milestones", type=_positive, nargs="+", help=f"epochs of --lr_decay; default: {DEFAULT_MILESTONES[0]}"
+    )
+    group.add_argument("--train_batch_size", type=_positive, default=256, help="new clips per batch")
+    group.add_argument("--infer_batch_size", type=_positive, default=128, help="clips per batch in validation and test")
+    group.add_argument("--exemplar_batch_size", type=_positive, default=128, help="exemplars beside each batch")
+
+
+def _add_output(group):
+    group.add_argument("--device", default="auto", help="auto (CUDA when there), cpu, cuda or cuda:N")
+    group.add_argument("--save_root", default=SAVE_ROOT, help="folder of all runs")
+    group.add_argument("--run_dir", help="exactly this folder for this run; default: named by what defines the run")
+    group.add_argument("--overwrite", action="store_true", help="replace a different run in the same folder")
+
+
+def resolve(args, num_classes):
+    """Fill in, from the presets, what the user left out. Returns a new namespace."""
+    chosen = argparse.Namespace(**vars(args))
+    chosen.num_classes = num_classes
+    for name, value in preset(args.dataset, args.method, args.modality, num_classes).items():
+        if getattr(chosen, name, value) is None:
+            setattr(chosen, name, value)
+    if chosen.lr_decay is None:
+        chosen.lr_decay = DEFAULT_DECAY if chosen.milestones else 1.0
+    elif chosen.milestones is None:
+        chosen.milestones = DEFAULT_MILESTONES
+    chosen.milestones = chosen.milestones or []
+    return chosen
+
+
+def check_memory(args, method):
+    """InputError if the memory cannot hold one exemplar of each class."""
+    if method.replay != "none" and args.memory_size < args.num_classes:
+        raise InputError(
+            f"--memory_size {args.memory_size}: smaller than the {args.num_classes} classes; give at least"
+            f" {args.num_classes}"
+        )
+
+
+def _check_method(method, args):
+    if args.modality not in method.modalities:
+        raise InputError(f"--modality {args.modality}: {args.method} takes {', '.join(method.modalities)}")
+    if args.classifier not in method.classifiers:
+        raise InputError(f"--classifier {args.classifier}: {args.method} takes {', '.join(method.classifiers)}")
+
+
+def _number(kind, allowed, text):
+    def parse_number(value):
+        try:
+            number = kind(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and allowed(number)):
+            raise argparse.ArgumentTypeError(f"{value!r} is not {text}")
+        return number
+
+    return parse_number
+
+
+_positive = _number(int, lambda n: n > 0, "a whole number above 0")
+_not_negative = _number(int, lambda n: n >= 0, "a whole number, 0 or above")
+_positive_float = _number(float, lambda x: x > 0, "a number above 0")
+_not_negative_float = _number(float, lambda x: x >= 0, "a number, 0 or above")

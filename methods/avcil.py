@@ -1,0 +1,76 @@
+"""AV-CIL: Audio-Visual Class-Incremental Learning (Pian, Mo, Guo, Tian; ICCV 2023).
+
+Beyond separated cross-entropy and task-wise distillation, it keeps what ties the senses together: the similarity of a
+clip's sound and sight, by instance and by class (I-AVSC, C-AVSC), and where the sound makes the network look (VAD).
+"""
+
+from argparse import BooleanOptionalAction
+
+from torch.nn import functional as F
+
+from engine.gradient import GradientLearner
+from utils.losses import (
+    attention_distillation,
+    class_contrastive,
+    instance_contrastive,
+    separated_cross_entropy,
+    task_wise_distillation,
+)
+
+
+class AVCIL(GradientLearner):
+    modalities = ("audio-visual",)
+    replay = "paired"
+    has_teacher = True
+
+    @classmethod
+    def add_options(cls, group):
+        def switch(name, what):
+            group.add_argument(f"--{name}", action=BooleanOptionalAction, default=True, help=what)
+
+        def number(name, default, what):
+            group.add_argument(f"--{name}", type=float, default=default, help=what)
+
+        switch("task_distil", "task-wise distillation of the logits")
+        switch("instance_contrastive", "I-AVSC: similarity of a clip's sound to its own sight")
+        switch("class_contrastive", "C-AVSC: similarity of a clip's sound to the sight of its class")
+        switch("attn_score_distil", "VAD: distillation of the attention maps on exemplars")
+        number("lam_KD", 1.0, "weight of the task-wise distillation")
+        number("lam_I", None, "weight of I-AVSC (default: the data set's preset, else 0.5)")
+        number("lam_C", 1.0, "weight of C-AVSC")
+        number("lam", 0.5, "share of spatial against temporal attention distillation, 0 to 1")
+        number("instance_contrastive_temperature", 0.05, "temperature of I-AVSC")
+        number("class_contrastive_temperature", 0.05, "temperature of C-AVSC")
+
+    def losses(self, batch, task):
+        out = self.forward(self.network, batch)
+        if task.index == 0:
+            return {"cross_entropy": F.cross_entropy(out["logits"], batch.label)}
+        terms = {
+            "cross_entropy": separated_cross_entropy(out["logits"], batch.label, batch.new, batch.replayed, task.start)
+        }
+        return terms | self._similarity(out, batch) | self._distillation(out, batch, task)
+
+    def _similarity(self, out, batch):
+        args, terms = self.args, {}
+        senses = out["audio"], out["visual"]
+        if args.instance_contrastive:
+            terms["I-AVSC"] = args.lam_I * instance_contrastive(*senses, args.instance_contrastive_temperature)
+        if args.class_contrastive:
+            terms["C-AVSC"] = args.lam_C * class_contrastive(
+                *senses, batch.label, args.class_contrastive_temperature, per_positive=args.variant == "corrected"
+            )
+        return terms
+
+    def _distillation(self, out, batch, task):
+        args, terms = self.args, {}
+        if not (args.task_distil or args.attn_score_distil):
+            return terms
+        teacher, rows = self.teach(batch), batch.replayed
+        if args.task_distil:
+            terms["distillation"] = args.lam_KD * task_wise_distillation(out["logits"], teacher["logits"], task.past)
+        if args.attn_score_distil:
+            for name, dim, weight in (("spatial", 2, args.lam), ("temporal", 1, 1 - args.lam)):
+                scores, target = out[f"{name}_scores"][rows], teacher[f"{name}_scores"][rows]
+                terms[f"VAD_{name}"] = weight * attention_distillation(scores, target, dim)
+        return terms

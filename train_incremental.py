@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Train and test one method on one data set, class-incrementally.
+
+    python train_incremental.py --method avcil --dataset AVE
+
+reads the features under data/AVE, learns its classes in steps, and writes accuracies, curves and checkpoints to a
+folder under save/. See --help for all options; those of a method appear with --method <name> --help.
+"""
+
+import os
+
+# Before torch starts CUDA: some of its matrix products repeat exactly only with this workspace setting.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+import torch
+
+from dataloader import open_data
+from engine.loop import finish, run
+from engine.options import check_memory, parse, resolve
+from engine.progress import log, log_to
+from engine.run_folder import RunFolder, environment
+from engine.tasks import make_tasks
+from utils.errors import InputError, command
+from utils.random_order import seed_everything
+from utils.tables import results_table
+
+
+@command
+def main(arguments=None):
+    args, method = parse(arguments)
+    device = choose_device(args.device)
+    data = open_data(
+        args.dataset,
+        args.modality,
+        data_root=args.data_root,
+        num_classes=args.num_classes,
+        class_order_seed=args.class_order_seed,
+        num_frames=args.num_frames,
+        allow_missing=args.allow_missing,
+        num_workers=args.num_workers,
+    )
+    args = resolve(args, data.num_classes)
+    tasks = make_tasks(data.num_classes, args.classes_per_step, args.last_step_remainder)
+    check_memory(args, method)
+    folder = RunFolder(args, method)
+
+    log_to(folder.file("log.txt"))
+    folder.start()
+    log.info(describe(args, data, tasks, device))
+    seed_everything(args.seed)
+    torch.use_deterministic_algorithms(True)
+    learner = method(args, data, device)
+    results = run(learner, tasks, folder)
+    finish(results, folder, args, environment())
+    log.info("\n" + results_table([(args.method, results)]))
+    log.info(f"\nDone: results, curves and checkpoints are in {os.path.relpath(folder.path)}")
+
+
+def choose_device(name):
+    """The torch device called ``name``; "auto" is CUDA when there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}; try --device auto or cpu") from None
+    return device
+
+
+def describe(args, data, tasks, device):
+    """One paragraph on what is about to run."""
+    files = ", ".join(os.path.relpath(feature.path) for feature in data.features.values())
+    sizes = "+".join(str(task.num_new) for task in tasks)
+    counts = " / ".join(str(int((data.split == split).sum())) for split in range(3))
+    return (
+        f"{args.method} ({args.classifier}, {args.modality}, {args.variant}) on {args.dataset},"
+        f" seed {args.seed}, {device}\n"
+        f"{data.num_classes} classes in {len(tasks)} steps ({sizes}); {counts} clips for training / validation / test\n"
+        f"{args.max_epochs} epochs per step, memory {args.memory_size}; features: {files}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Metrics of class-incremental learning, as pure functions of the accuracy matrix.
+
+``matrix[t][j]`` is the accuracy on the test clips of task j after step t, j <= t; rows grow by one entry a step.
+All values are fractions. Where there is nothing to average (a single step) the value is None.
+"""
+
+
+def mean_accuracy(accuracy_per_step):
+    """Mean over steps of the accuracy on all classes seen (Rebuffi et al., iCaRL, 2017)."""
+    return _mean(accuracy_per_step)
+
+
+def forgetting(matrix, step):
+    """Mean over tasks j < step of the best earlier accuracy minus today's: ``max_{j<=l<t} a_lj - a_tj``.
+
+    Chaudhry et al., Riemannian Walk, 2018. Negative when earlier tasks got better.
+    """
+    drops = [max(matrix[past][task] for past in range(task, step)) - matrix[step][task] for task in range(step)]
+    return _mean(drops)
+
+
+def forgetting_per_step(matrix):
+    """Forgetting after steps 1 to T-1."""
+    return [forgetting(matrix, step) for step in range(1, len(matrix))]
+
+
+def average_forgetting(matrix):
+    """Mean of the forgetting over steps 1 to T-1 (AV-CIL, section 4.1)."""
+    return _mean(forgetting_per_step(matrix))
+
+
+def backward_transfer(matrix):
+    """Mean over tasks j < T-1 of ``a_{T-1,j} - a_jj`` (Lopez-Paz and Ranzato, GEM, 2017)."""
+    last = matrix[-1]
+    return _mean([last[task] - matrix[task][task] for task in range(len(matrix) - 1)])
+
+
+def _mean(values):
+    return sum(values) / len(values) if values else None
