@@ -79,6 +79,13 @@ class IncrementalData:
         clips = np.flatnonzero(chosen)
         return clips[np.argsort(self.label[clips], kind="stable")]
 
+    def ids_by_class(self, classes):
+        """Ids of the training clips of each class in the slice ``classes``: {class: ids}."""
+        by_class = {label: [] for label in range(classes.start, classes.stop)}
+        for clip in self.clips("train", classes):
+            by_class[int(self.label[clip])].append(self.ids[clip])
+        return by_class
+
     def indices(self, videos):
         """Indices of the clips with these ids."""
         return np.array([self.index[video] for video in videos], dtype=np.int64)

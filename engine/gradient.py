@@ -4,6 +4,7 @@ import copy
 import math
 
 import torch
+from torch.nn import functional as F
 
 from engine.evaluate import accuracy
 from engine.learner import Learner
@@ -28,13 +29,15 @@ class GradientLearner(Learner):
     def __init__(self, args, data, device):
         super().__init__(args, data, device)
         self.network = self.teacher = None
+        self.sizes = []  # classes added to the head at each step
         self.memory = ExemplarMemory(args.memory_size)
 
     # What a method writes.
 
     def losses(self, batch, task):
-        """Named scalar losses of a batch, whose sum is minimised."""
-        raise TypeError(f"{type(self).__name__} defines no losses")
+        """Named scalar losses of a batch, whose sum is minimised. By default cross-entropy over all classes seen."""
+        logits = self.forward(self.network, batch)["logits"]
+        return {"cross_entropy": F.cross_entropy(logits, batch.label)}
 
     def scores(self, batch):
         self.network.eval()
@@ -46,10 +49,13 @@ class GradientLearner(Learner):
         """Indices of the clips that an epoch goes through once."""
         return self.data.clips("train", task.new)
 
-    def choose_exemplars(self, label, quota):
-        """Ids of the clips of class ``label`` to keep, best first."""
-        clips = self.data.clips("train", slice(label, label + 1))
-        return choose_randomly([self.data.ids[clip] for clip in clips], quota)
+    def choose_exemplars(self, task, quota):
+        """Up to ``quota`` clips to keep of each new class, best first: {class: ids}."""
+        return {label: choose_randomly(videos, quota) for label, videos in self.data.ids_by_class(task.new).items()}
+
+    def grow_head(self, task):
+        """Make room in the classifier for the new classes."""
+        self.network.classifier.grow(task.num_new)
 
     def prepare_scores(self, task):
         """Called after every epoch, before validation."""
@@ -57,6 +63,8 @@ class GradientLearner(Learner):
     # What all of them share.
 
     def new_network(self, num_classes):
+        """A freshly initialised network for ``num_classes`` classes."""
+        self.sizes = [num_classes]
         data = self.data
         network = AudioVisualNet(self.args.modality, num_classes, data.audio_dim, data.visual_dim, self.head)
         return network.to(self.device)
@@ -75,12 +83,13 @@ class GradientLearner(Learner):
             return
         if self.has_teacher:
             self.teacher = copy.deepcopy(self.network).requires_grad_(False).eval()
-        self.network.classifier.grow(task.num_new)
+        self.grow_head(task)
+        self.sizes.append(task.num_new)
 
     def fit_task(self, task, log):
         """Train for ``max_epochs``; the network ends as it was after the best one (the first, among equals)."""
         args = self.args
-        optimiser = torch.optim.Adam(self.network.parameters(), args.lr, weight_decay=args.weight_decay)
+        optimiser = torch.optim.Adam(self.trainable(), args.lr, weight_decay=args.weight_decay)
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, args.milestones, args.lr_decay)
         best_accuracy, best_network = -1.0, None
         for epoch in log.epochs(args.max_epochs):
@@ -94,6 +103,9 @@ class GradientLearner(Learner):
                 best_accuracy, best_network = val_accuracy, copy.deepcopy(self.network.state_dict())
         self.network.load_state_dict(best_network)
         self.prepare_scores(task)
+
+    def trainable(self):
+        return [parameter for parameter in self.network.parameters() if parameter.requires_grad]
 
     def train_epoch(self, task, optimiser):
         """One pass over the training clips. Returns the mean of each loss term over the batches."""
@@ -125,12 +137,14 @@ class GradientLearner(Learner):
             self.memory.update(task, self.choose_exemplars)
 
     def state(self):
-        num_classes = self.network.classifier.num_classes
-        return {"num_classes": num_classes, "network": self.network.state_dict(), "memory": dict(self.memory.clips)}
+        return {"sizes": self.sizes, "network": self.network.state_dict(), "memory": dict(self.memory.clips)}
 
     def load_state(self, state):
         """Restore the network, as wide as it was, and the memory."""
-        self.network = self.new_network(state["num_classes"])
+        self.network = self.new_network(state["sizes"][0])
+        for size in state["sizes"][1:]:
+            self.network.classifier.grow(size)
+        self.sizes = list(state["sizes"])
         self.network.load_state_dict(state["network"])
         self.memory.clips = dict(state["memory"])
 

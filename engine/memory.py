@@ -15,12 +15,9 @@ class ExemplarMemory:
         return self.size // num_classes
 
     def update(self, task, choose):
-        """After ``task``: cut older classes to the new quota, fill new ones by ``choose(class, quota) -> ids``."""
+        """After ``task``: cut older classes to the new quota, and add ``choose(task, quota)``, {class: ids}."""
         quota = self.quota(task.stop)
-        for label in self.clips:
-            self.clips[label] = self.clips[label][:quota]
-        for label in range(task.start, task.stop):
-            self.clips[label] = choose(label, quota)
+        self.clips = {label: videos[:quota] for label, videos in self.clips.items()} | choose(task, quota)
 
     def ids(self):
         """All ids, class by class in class order."""

@@ -6,8 +6,6 @@ clip's sound and sight, by instance and by class (I-AVSC, C-AVSC), and where the
 
 from argparse import BooleanOptionalAction
 
-from torch.nn import functional as F
-
 from engine.gradient import GradientLearner
 from utils.losses import (
     attention_distillation,
@@ -43,12 +41,10 @@ class AVCIL(GradientLearner):
         number("class_contrastive_temperature", 0.05, "temperature of C-AVSC")
 
     def losses(self, batch, task):
-        out = self.forward(self.network, batch)
         if task.index == 0:
-            return {"cross_entropy": F.cross_entropy(out["logits"], batch.label)}
-        terms = {
-            "cross_entropy": separated_cross_entropy(out["logits"], batch.label, batch.new, batch.replayed, task.start)
-        }
+            return super().losses(batch, task)
+        out = self.forward(self.network, batch)
+        terms = {"cross_entropy": separated_cross_entropy(out["logits"], batch, task.start)}
         return terms | self._similarity(out, batch) | self._distillation(out, batch, task)
 
     def _similarity(self, out, batch):

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 
 class GrowingLinear(nn.Linear):
@@ -23,3 +24,48 @@ class GrowingLinear(nn.Linear):
             fresh.weight[: self.out_features] = old[0]
             fresh.bias[: self.out_features] = old[1]
         self.weight, self.bias, self.out_features = fresh.weight, fresh.bias, fresh.out_features
+
+
+class ProxyHead(nn.Module):
+    """Local similarity classifier: several proxies per class, the nearest weigh most (LSC; PODNet, ECCV 2020).
+
+    A class's logit is the softmax-weighted mean of its similarities, minus the squared Euclidean distance between the
+    l2-normalised feature and proxies. Proxies of old classes are frozen; ``scale`` belongs to the NCA loss.
+    """
+
+    def __init__(self, in_features, num_classes, per_class=10):
+        super().__init__()
+        self.per_class = per_class
+        self.old = nn.Parameter(torch.empty(0, in_features), requires_grad=False)
+        self.new = nn.Parameter(self._fresh(num_classes, in_features))
+        self.scale = nn.Parameter(torch.ones(()))
+
+    @property
+    def num_classes(self):
+        return (len(self.old) + len(self.new)) // self.per_class
+
+    def proxies(self):
+        """(classes * per_class, D), class by class."""
+        return torch.cat((self.old, self.new))
+
+    def forward(self, feature):
+        """Map features (B, D) to logits (B, classes)."""
+        # Of two unit vectors, the squared distance is 2 - 2 cos.
+        cosine = F.normalize(feature, dim=1) @ F.normalize(self.proxies(), dim=1).T
+        similarity = (2 * cosine - 2).unflatten(1, (-1, self.per_class))
+        return (torch.softmax(similarity, 2) * similarity).sum(2)
+
+    def grow(self, new_classes, proxies=None):
+        """Freeze the proxies so far and add ``new_classes``, with the given ``proxies`` or freshly initialised ones."""
+        if proxies is None:
+            proxies = self._fresh(new_classes, self.new.shape[1])
+        self.old = nn.Parameter(self.proxies().detach(), requires_grad=False)
+        self.new = nn.Parameter(proxies.to(self.old))
+
+    def mean_norm(self):
+        """Mean length of the proxies: that of freshly imprinted ones."""
+        return self.proxies().detach().norm(dim=1).mean()
+
+    def _fresh(self, num_classes, width):
+        bound = width**-0.5
+        return torch.empty(num_classes * self.per_class, width).uniform_(-bound, bound)

@@ -36,18 +36,23 @@ class AudioVisualNet(nn.Module):
         Audio-visual adds ``audio`` and ``visual`` (B, D), the two projected senses, ``pooled`` (B, D), and the
         attention's ``spatial_scores`` (B, F, S, D) and ``temporal_scores`` (B, F, D).
         """
+        if self.modality == "audio-visual":
+            attended = self.attend(audio, visual)
+            return attended._asdict() | self.fuse(torch.relu(self.audio_proj(audio)), attended.pooled)
         if self.modality == "audio":
-            out = {"feature": torch.relu(self.audio_proj(audio))}
-        elif self.modality == "visual":
-            out = {"feature": torch.relu(self.visual_proj(visual.mean((1, 2))))}
+            feature = torch.relu(self.audio_proj(audio))
         else:
-            out = self._audio_visual(audio, visual)
-        out["logits"] = self.classifier(out["feature"])
-        return out
+            feature = torch.relu(self.visual_proj(visual.mean((1, 2))))
+        return {"feature": feature, "logits": self.classifier(feature)}
 
-    def _audio_visual(self, audio, visual):
+    def attend(self, audio, visual):
+        """Pool the visual tokens as the audio directs (model.attention.Attended)."""
         audio_key = torch.tanh(self.attn_audio_proj(audio))
         visual_key = torch.tanh(self.attn_visual_proj(visual))
-        attended = audio_guided_attention(audio_key, visual_key, visual)
-        out = {"audio": torch.relu(self.audio_proj(audio)), "visual": torch.relu(self.visual_proj(attended.pooled))}
-        return out | {"feature": out["audio"] + out["visual"]} | attended._asdict()
+        return audio_guided_attention(audio_key, visual_key, visual)
+
+    def fuse(self, audio, pooled):
+        """Classify the sum of the projected ``audio`` (B, D) and the projection of the ``pooled`` tokens (B, D)."""
+        visual = torch.relu(self.visual_proj(pooled))
+        feature = audio + visual
+        return {"audio": audio, "visual": visual, "feature": feature, "logits": self.classifier(feature)}

@@ -4,13 +4,14 @@ import torch
 from torch.nn import functional as F
 
 
-def separated_cross_entropy(logits, label, new, replayed, start):
+def separated_cross_entropy(logits, batch, num_old):
     """Cross-entropy of new clips over new classes only, and of replayed clips over old classes only (SS-IL, ICCV 2021).
 
-    ``new`` and ``replayed`` are slices of the batch, ``start`` is the number of old classes. The mean over all clips.
+    ``batch`` is a dataloader.Batch, ``num_old`` the number of old classes. The mean over all clips of the batch.
     """
-    loss_new = F.cross_entropy(logits[new, start:], label[new] - start, reduction="sum")
-    loss_replayed = F.cross_entropy(logits[replayed, :start], label[replayed], reduction="sum")
+    new, replayed, label = batch.new, batch.replayed, batch.label
+    loss_new = F.cross_entropy(logits[new, num_old:], label[new] - num_old, reduction="sum")
+    loss_replayed = F.cross_entropy(logits[replayed, :num_old], label[replayed], reduction="sum")
     return (loss_new + loss_replayed) / len(label)
 
 
@@ -24,6 +25,29 @@ def distillation(logits, teacher_logits, temperature=2.0):
 def task_wise_distillation(logits, teacher_logits, past, temperature=2.0):
     """Distillation within the classes of each earlier task, summed over ``past``, their slices (SS-IL, ICCV 2021)."""
     return sum(distillation(logits[:, task], teacher_logits[:, task], temperature) for task in past)
+
+
+def sigmoid_distillation(logits, teacher_logits, twice):
+    """Binary cross-entropy of each class against ``sigmoid(teacher)``, mean over clips and classes (iCaRL, CVPR 2017).
+
+    ``twice`` applies a second sigmoid to the student's probability, as the released code does.
+    """
+    student = torch.sigmoid(logits) if twice else logits
+    return F.binary_cross_entropy_with_logits(student, torch.sigmoid(teacher_logits))
+
+
+def nca(logits, label, scale, margin, released):
+    """NCA loss of similarities, with a learnable ``scale`` (PODNet, ECCV 2020; AFC, CVPR 2022). Mean over the batch.
+
+    ``-log(exp(scale (s_y - margin)) / sum_{c != y} exp(scale s_c))``. ``released`` subtracts the margin from every
+    class, so that it cancels, and has the largest term of all, instead of nothing, in the place of y in the sum.
+    """
+    true = F.one_hot(label, logits.shape[1]).bool()
+    scaled = scale * logits
+    filler = scaled.amax(1, keepdim=True) if released else torch.full_like(scaled[:, :1], -torch.inf)
+    others = torch.where(true, filler, scaled)
+    margin = 0 if released else margin
+    return (torch.logsumexp(others, 1) - (scaled[true] - scale * margin)).mean()
 
 
 def similarity_log_probabilities(audio, visual, temperature):

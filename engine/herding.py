@@ -1,0 +1,74 @@
+"""What iCaRL and AFC share: herded exemplars mixed with the new clips, and the nearest mean of exemplars."""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from engine.gradient import GradientLearner
+from utils.herding import class_mean, herd
+from utils.random_order import start_pass
+
+
+class HerdingLearner(GradientLearner):
+    """Exemplars by herding, replayed within the pool of new clips. With the classifier NME, scores are distances."""
+
+    replay = "merged"
+    has_teacher = True
+    class_means = None  # (classes, D), of the network as it is, when the classifier is NME
+
+    def training_clips(self, task):
+        return np.concatenate((super().training_clips(task), self.exemplars()))
+
+    @torch.no_grad()
+    def features(self, clips):
+        """L2-normalised features (N, D) of ``clips``."""
+        start_pass()
+        self.network.eval()
+        size = self.args.infer_batch_size
+        plan = [clips[start : start + size] for start in range(0, len(clips), size)]
+        found = [self.forward(self.network, batch)["feature"] for batch in self.data.batches(plan, self.device)]
+        return F.normalize(torch.cat(found), dim=1)
+
+    def features_by_class(self, clips):
+        """``features``, cut into one tensor per class; ``clips`` are ordered by class."""
+        _, counts = np.unique(self.data.label[clips], return_counts=True)
+        return self.features(clips).split(counts.tolist())
+
+    def herd(self, features, quota):
+        return herd(features, quota, repeat=self.args.variant == "released")
+
+    def choose_exemplars(self, task, quota):
+        videos = self.data.ids_by_class(task.new)
+        features = self.features_by_class(self.data.clips("train", task.new))
+        return {
+            label: [videos[label][row] for row in self.herd(rows, quota)]
+            for label, rows in zip(videos, features, strict=True)
+        }
+
+    def prepare_scores(self, task):
+        """Take the class means anew: of the exemplars of old classes, and of those that new classes would get."""
+        if self.args.classifier != "NME":
+            return
+        quota, released = self.memory.quota(task.stop), self.args.variant == "released"
+        means = []
+        if task.index > 0:
+            kept = [video for label in range(task.start) for video in self.memory.clips[label][:quota]]
+            old = self.features_by_class(self.data.indices(kept))
+            means += [class_mean(features, quota, released) for features in old]
+        for features in self.features_by_class(self.data.clips("train", task.new)):
+            means.append(class_mean(features[self.herd(features, quota)], quota, released))
+        self.class_means = torch.stack(means)
+
+    def scores(self, batch):
+        if self.args.classifier != "NME":
+            return super().scores(batch)
+        self.network.eval()
+        feature = F.normalize(self.forward(self.network, batch)["feature"], dim=1)
+        return -torch.cdist(feature, self.class_means)
+
+    def state(self):
+        return super().state() | {"class_means": self.class_means}
+
+    def load_state(self, state):
+        super().load_state(state)
+        self.class_means = state["class_means"]

@@ -1,0 +1,23 @@
+"""iCaRL: Incremental Classifier and Representation Learning (Rebuffi et al., CVPR 2017).
+
+Exemplars are herded and mixed with the new clips. Classifier FC: the network's logits; NME: the nearest mean of
+exemplars.
+"""
+
+from torch.nn import functional as F
+
+from engine.herding import HerdingLearner
+from utils.losses import sigmoid_distillation
+
+
+class ICaRL(HerdingLearner):
+    classifiers = ("NME", "FC")
+
+    def losses(self, batch, task):
+        logits = self.forward(self.network, batch)["logits"]
+        terms = {"cross_entropy": F.cross_entropy(logits, batch.label)}
+        if task.index > 0:
+            old = logits[:, task.old]
+            twice = self.args.variant == "released"
+            terms["distillation"] = sigmoid_distillation(old, self.teach(batch)["logits"], twice)
+        return terms

@@ -1,0 +1,18 @@
+"""SS-IL: Separated Softmax for Incremental Learning (Ahn et al., ICCV 2021). Old and new classes never compete."""
+
+from engine.gradient import GradientLearner
+from utils.losses import separated_cross_entropy, task_wise_distillation
+
+
+class SSIL(GradientLearner):
+    replay = "paired"
+    has_teacher = True
+
+    def losses(self, batch, task):
+        if task.index == 0:
+            return super().losses(batch, task)
+        logits = self.forward(self.network, batch)["logits"]
+        return {
+            "cross_entropy": separated_cross_entropy(logits, batch, task.start),
+            "distillation": task_wise_distillation(logits, self.teach(batch)["logits"], task.past),
+        }
