@@ -91,7 +91,7 @@ class GradientLearner(Learner):
         args = self.args
         optimiser = torch.optim.Adam(self.trainable(), args.lr, weight_decay=args.weight_decay)
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, args.milestones, args.lr_decay)
-        best_accuracy, best_network = -1.0, None
+        best_accuracy, best = -1.0, None
         for epoch in log.epochs(args.max_epochs):
             terms = self.train_epoch(task, optimiser)
             _check_finite(terms, task, epoch)
@@ -100,9 +100,8 @@ class GradientLearner(Learner):
             log.epoch(epoch, terms, val_accuracy, schedule.get_last_lr()[0])
             schedule.step()
             if val_accuracy > best_accuracy:
-                best_accuracy, best_network = val_accuracy, copy.deepcopy(self.network.state_dict())
-        self.network.load_state_dict(best_network)
-        self.prepare_scores(task)
+                best_accuracy, best = val_accuracy, copy.deepcopy(self.fitted())
+        self.load_fitted(best)
 
     def trainable(self):
         return [parameter for parameter in self.network.parameters() if parameter.requires_grad]
@@ -136,8 +135,15 @@ class GradientLearner(Learner):
         if self.replay != "none":
             self.memory.update(task, self.choose_exemplars)
 
+    def fitted(self):
+        """What an epoch changes, and the best one is kept of."""
+        return {"network": self.network.state_dict()}
+
+    def load_fitted(self, state):
+        self.network.load_state_dict(state["network"])
+
     def state(self):
-        return {"sizes": self.sizes, "network": self.network.state_dict(), "memory": dict(self.memory.clips)}
+        return self.fitted() | {"sizes": self.sizes, "memory": dict(self.memory.clips)}
 
     def load_state(self, state):
         """Restore the network, as wide as it was, and the memory."""
@@ -145,7 +151,7 @@ class GradientLearner(Learner):
         for size in state["sizes"][1:]:
             self.network.classifier.grow(size)
         self.sizes = list(state["sizes"])
-        self.network.load_state_dict(state["network"])
+        self.load_fitted(state)
         self.memory.clips = dict(state["memory"])
 
 

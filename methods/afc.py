@@ -32,7 +32,7 @@ class AFC(HerdingLearner):
         self.teacher.requires_grad_(False)
         clips = self.data.clips("train", task.new)
         head = self.network.classifier
-        proxies = imprint_proxies(self.features_by_class(clips), head.per_class, self.args.seed)
+        proxies = imprint_proxies(self.features_by_class(clips), head.per_class)
         head.grow(task.num_new, head.mean_norm() * proxies)
 
     def losses(self, batch, task):
