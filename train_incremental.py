@@ -22,7 +22,7 @@ from engine.run_folder import RunFolder, environment
 from engine.tasks import make_tasks
 from utils.errors import InputError, command
 from utils.random_order import seed_everything
-from utils.tables import results_table
+from utils.tables import results_rows, text_table
 
 
 @command
@@ -52,7 +52,7 @@ def main(arguments=None):
     learner = method(args, data, device)
     results = run(learner, tasks, folder)
     finish(results, folder, args, environment())
-    log.info("\n" + results_table([(args.method, results)]))
+    log.info("\n" + text_table(results_rows([(args.method, [results])])))
     log.info(f"\nDone: results, curves and checkpoints are in {os.path.relpath(folder.path)}")
 
 
