@@ -44,8 +44,8 @@ def main(arguments=None):
     check_memory(args, method)
     folder = RunFolder(args, method)
 
-    log_to(folder.file("log.txt"))
     folder.start()
+    log_to(folder.file("log.txt"))
     log.info(describe(args, data, tasks, device))
     seed_everything(args.seed)
     torch.use_deterministic_algorithms(True)
