@@ -5,20 +5,21 @@ from sklearn.cluster import KMeans
 from torch.nn import functional as F
 
 
-def imprint_proxies(features_by_class, per_class, seed=None):
+def imprint_proxies(features_by_class, per_class):
     """KMeans centres of each class's l2-normalised features: (classes * per_class, D).
 
     ``features_by_class``: one (N, D) tensor per class. A class with fewer distinct clips than ``per_class`` has as many
     centres as clips, taken in turn. Source: AFC, CVPR 2022 (imprinted weights of Qi et al., CVPR 2018).
     """
-    return torch.cat([_centres(F.normalize(features, dim=1), per_class, seed) for features in features_by_class])
+    return torch.cat([_centres(F.normalize(features, dim=1), per_class) for features in features_by_class])
 
 
-def _centres(features, count, seed):
+def _centres(features, count):
     distinct = torch.unique(features, dim=0)
     if len(distinct) <= count:
         centres = distinct[torch.arange(count) % len(distinct)]
     else:
-        kmeans = KMeans(count, n_init=1, random_state=seed).fit(features.cpu().numpy())
+        # Its random numbers are numpy's, which the run has seeded.
+        kmeans = KMeans(count, n_init=10).fit(features.cpu().numpy())
         centres = torch.from_numpy(kmeans.cluster_centers_)
     return centres.to(features)
