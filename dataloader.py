@@ -164,6 +164,8 @@ def _bar(sense):
 
 def _choose_classes(splits, num_classes, class_order_seed):
     found = len(splits.classes)
+    if not found:
+        raise InputError(f"{splits.source}: no clip in split train; add some")
     count = found if num_classes is None else num_classes
     if not 1 <= count <= found:
         raise InputError(f"--num_classes {count}: {splits.source} has {found} classes")

@@ -45,7 +45,7 @@ def _read_npy_object(file):
         version = np.lib.format.read_magic(file)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, _, dtype = read_header[version](file)
-    except (ValueError, KeyError, SyntaxError, TypeError, EOFError, MemoryError, RecursionError) as error:
+    except Exception as error:  # numpy parses the header as Python source, which fails in many ways
         raise DamagedError(f"not a .npy file ({str(error)[:80]}); download or save it again") from None
     if not dtype.hasobject or shape != ():
         raise DamagedError(f"holds an array {dtype}{shape}, expected a dictionary saved by numpy.save")
@@ -150,14 +150,13 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (
 _CONTAINERS = {"EMPTY_DICT": dict, "EMPTY_LIST": list}
 _SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _NOTHING = {"PROTO", "FRAME", "STOP"}
-_MARK = object()
 
 
 class _Builder:
     """The stack machine of the pickle format, for the instructions that build data and no others."""
 
     def __init__(self):
-        self.stack, self.memo = [], {}
+        self.stack, self.marks, self.memo = [], [], {}
 
     def run(self, instructions):
         name = None
@@ -191,13 +190,13 @@ class _Builder:
         return items
 
     def pop_to_mark(self):
-        start = len(self.stack) - 1 - self.stack[::-1].index(_MARK)
-        items = [_content(item) for item in self.stack[start + 1 :]]
+        start = self.marks.pop()
+        items = [_content(item) for item in self.stack[start:]]
         del self.stack[start:]
         return items
 
     def mark(self, _):
-        self.stack.append(_MARK)
+        self.marks.append(len(self.stack))
 
     def tuple(self, _):
         self.stack.append(tuple(self.pop_to_mark()))
@@ -261,6 +260,4 @@ setattr(_Builder, "global", lambda self, argument: self.known(*argument.split(" 
 
 
 def _content(item):
-    if item is _MARK:
-        raise DamagedError("damaged (its pickle is malformed); download or save it again")
     return item.value if isinstance(item, _Array) else item
