@@ -53,7 +53,10 @@ def main(arguments=None):
         failures, new, there = extract(args, folder, videos, ids)
         # Once more: an ffmpeg that outlived a killed run may have written on for a while.
         remove_partial(folder.audios, folder.frames)
-        path = write_failures(folder.path, failures, set(ids))
+        tried = {
+            (video, what) for video in ids for what in ("video", *(WHAT[sense] for sense in SENSES[args.modality]))
+        }
+        path = write_failures(folder.path, failures, tried)
     report(args, folder, videos, failures, new, there, path)
 
 

@@ -30,8 +30,8 @@ def read_failures(folder):
 
 
 def write_failures(folder, failures, tried):
-    """List ``failures`` in ``folder`` and return the path; earlier ones of clips that are not in ``tried`` stay."""
-    kept = [failure for failure in read_failures(folder) if failure.id not in tried]
+    """List ``failures`` in ``folder`` and return the path; earlier ones stay unless ``tried``: pairs (id, what)."""
+    kept = [failure for failure in read_failures(folder) if (failure.id, failure.what) not in tried]
     path = os.path.join(folder, NAME)
     with written_aside(path) as aside, open(aside, "w", newline="", **_UTF8) as file:
         rows = csv.writer(file)
