@@ -123,7 +123,7 @@ def extract(args, folder, videos, ids):
 
 def file_problem(videos, video):
     """Why there is not exactly one file to read for an id, or None."""
-    paths = videos.paths.get(video, [])
+    paths = videos.files_of(video)
     if not paths:
         return f"no video file of this id in {videos.folder}"
     if len(paths) > 1:
@@ -137,7 +137,9 @@ def in_parallel(args, folder, videos, todo):
     # Threads suffice: each waits for an ffmpeg process, which does the work on one core.
     pool = ThreadPoolExecutor(args.num_workers)
     try:
-        work = [pool.submit(extract_one, args, folder, videos.paths[video][0], sense, video) for sense, video in todo]
+        work = [
+            pool.submit(extract_one, args, folder, videos.files_of(video)[0], sense, video) for sense, video in todo
+        ]
         for done in tqdm(as_completed(work), total=len(work), desc="sound and frames", unit="file", disable=None):
             yield done.result()
     finally:

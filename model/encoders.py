@@ -39,8 +39,9 @@ def build_audio_encoder(name, checkpoint=None, sample_rate=None, normalize_fbank
         raise InputError(f"--audio_encoder {name}: not one of {', '.join(AUDIO_ENCODERS)}")
     attributes = {"encoder": name, "sample_rate": sample_rate or 0, "normalize_fbank": normalize_fbank}
     if name == "logmel":
-        _refuse("--audio_checkpoint", checkpoint, name)
-        return Encoder(name, partial(prepare_logmel, sample_rate, normalize_fbank), nn.Identity(), attributes)
+        _refuse("--audio_checkpoint", checkpoint, "logmel has no weights")
+        _refuse("--normalize_fbank", normalize_fbank, "logmel is normalised in any case")
+        return Encoder(name, partial(prepare_logmel, sample_rate), nn.Identity(), attributes)
     if not checkpoint:
         raise InputError(
             "--audio_checkpoint is missing: the AudioSet-2M pre-trained weights of AudioMAE (pretrained.pth, see the"
@@ -60,7 +61,7 @@ def build_visual_encoder(name, checkpoint=None, pooled=False):
     """
     attributes = {"encoder": name, "pooling": "pooled" if pooled else "tokens"}
     if name == "patches":
-        _refuse("--visual_checkpoint", checkpoint, name)
+        _refuse("--visual_checkpoint", checkpoint, "patches has no weights")
         network, prepare, left_out = Patches(), partial(read_frames, wanted=2 * NUM_FRAMES, side=Patches.side), []
     elif name == "videomae":
         network, weights = load_videomae(checkpoint)
@@ -87,13 +88,17 @@ def prepare_audiomae(sample_rate, normalized, path):
     return (normalize(bank) if normalized else bank)[None]
 
 
-def prepare_logmel(sample_rate, normalized, path):
-    """The whole wav file as the mean log-mel energies of 12 equal parts, (768,), band by band."""
+def prepare_logmel(sample_rate, path):
+    """The whole wav file as the mean log-mel energies of 12 equal parts, (768,), band by band.
+
+    Brought to mean 0 and variance 1 like the outputs of the trained encoders, so loudness does not matter.
+    """
     waveform, rate = read_wav(path, sample_rate)
-    bank = filter_bank(waveform, rate, _LOGMEL_BANDS)
-    return F.adaptive_avg_pool1d((normalize(bank) if normalized else bank).T, _LOGMEL_TIMES).flatten()
+    bands = filter_bank(waveform, rate, _LOGMEL_BANDS).T
+    feature = F.adaptive_avg_pool1d(bands, _LOGMEL_TIMES).flatten()
+    return F.layer_norm(feature, feature.shape)
 
 
-def _refuse(flag, checkpoint, name):
-    if checkpoint:
-        raise InputError(f"{flag} {checkpoint}: {name} has no weights; leave it out")
+def _refuse(flag, value, reason):
+    if value:
+        raise InputError(f"{flag}: {reason}; leave it out")

@@ -149,6 +149,19 @@ def test_an_id_file_and_splits_restrict_the_work(tmp_path, capsys):
     assert sorted(os.listdir(folder / "frames")) == ["a", "b"]
 
 
+def test_files_named_as_kinetics_and_vggsound_name_them(tmp_path):
+    videos = tmp_path / "raw" / "mine" / "videos"
+    for name in ("-abcdefghij_000017_000027", "0nib7bMm8BA_15000_25000", "_bcdefghijk_000030"):
+        make_video(videos / f"{name}.mp4", seconds=0.3)
+    (tmp_path / "ids.txt").write_text("-abcdefghij\n0nib7bMm8BA_000015\n_bcdefghijk_000030\n")
+    folder = run(tmp_path, "--id_file", tmp_path / "ids.txt")
+    assert sorted(os.listdir(folder / "frames")) == ["-abcdefghij", "0nib7bMm8BA_000015", "_bcdefghijk_000030"]
+    make_video(videos / "-abcdefghij_000050_000060.mp4", seconds=0.3)
+    shutil.rmtree(folder / "frames")
+    folder = run(tmp_path, "--id_file", tmp_path / "ids.txt")
+    assert "several files of one id" in reasons(folder)["-abcdefghij", "video"]
+
+
 def test_nothing_is_made_twice_and_options_are_not_mixed(tmp_path, capsys):
     make_video(tmp_path / "raw" / "mine" / "videos" / "a.mp4")
     folder = run(tmp_path)

@@ -1,12 +1,14 @@
 """A user's video files: which id each has, and which ids to work on."""
 
 import os
+import re
 from dataclasses import dataclass, field
 
 from utils.datasets import find_dataset
 from utils.errors import InputError
 from utils.splits import SPLITS, read_splits
 
+_START_AND_END = re.compile(r"(?P<video>.{11})_(?P<start>\d+)_(?P<end>\d+)")
 _SUFFIXES = """
 .3g2 .3gp .asf .avi .divx .f4v .flv .gif .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogg .ogm .ogv .rm .rmvb
 .ts .vob .webm .wmv
@@ -18,13 +20,19 @@ VIDEO_SUFFIXES = frozenset(_SUFFIXES.split())
 class Videos:
     """``paths``: id -> files (more than one: the id is ambiguous); ``labels``: id -> name of its folder, '' at the top.
 
-    ``ignored`` counts files whose suffix is of no video.
+    ``aliases``: ids that files named in the ways of Kinetics and VGGSound may also stand for, likewise. ``ignored``
+    counts files whose suffix is of no video.
     """
 
     folder: str
     paths: dict = field(default_factory=dict)
+    aliases: dict = field(default_factory=dict)
     labels: dict = field(default_factory=dict)
     ignored: int = 0
+
+    def files_of(self, video):
+        """The files of an id: those of that name, else those that stand for it; normally one."""
+        return self.paths.get(video) or self.aliases.get(video, [])
 
 
 def find_videos(folder):
@@ -42,6 +50,8 @@ def find_videos(folder):
         video = stem if len(stems[stem]) == 1 or not label else f"{label}_{stem}"
         found.paths.setdefault(video, []).append(path)
         found.labels[video] = label
+        for alias in _other_ids(stem):
+            found.aliases.setdefault(alias, []).append(path)
     if not found.paths:
         raise InputError(f"{folder}: no video files in it or in its subfolders ({found.ignored} other files)")
     return found
@@ -61,6 +71,17 @@ def _video_files(folder, found):
                 yield label, stem, os.path.abspath(item.path)
             else:
                 found.ignored += 1
+
+
+def _other_ids(stem):
+    """What ``<YouTube id>_<start>_<end>`` may be called in splits: the YouTube id, or that and the start in seconds."""
+    match = _START_AND_END.fullmatch(stem)
+    if not match:
+        return []
+    start, end = int(match["start"]), int(match["end"])
+    # No clip lasts 1000 seconds: such numbers are milliseconds.
+    start = start // 1000 if end - start >= 1000 else start
+    return [match["video"], f"{match['video']}_{start:06d}"]
 
 
 def read_ids(path):
