@@ -99,8 +99,12 @@ def test_new_clips_are_added_and_nothing_is_made_twice(tmp_path, raw, capsys):
     run(tmp_path)
     assert (folder / AUDIO).stat().st_ino == inode
     make_clips(tmp_path, ["one more"])
+    # What a run leaves that was killed while it merged:
+    leftover = (folder / AUDIO).parent / ".audio_features-x1y2.h5"
+    leftover.write_bytes(b"half a file")
     capsys.readouterr()
     run(tmp_path)
+    assert not leftover.exists()
     assert "audio features of 1 clips (8 in all)" in capsys.readouterr().out
     after = content(folder / AUDIO)[0]
     assert after.keys() - before.keys() == {"one more"} and before.items() <= after.items()
@@ -208,6 +212,20 @@ def test_values_that_are_not_finite_are_failures(tmp_path):
     assert count == 1 and writer.merge() == 1
     assert [(failure.id, failure.what) for failure in failed] == [("a", "audio_feature")]
     assert "not finite in float16" in failed[0].reason
+
+
+def test_a_second_writer_is_refused(tmp_path, raw, capsys):
+    (tmp_path / "data" / "mine").mkdir(parents=True)
+    lock = tmp_path / "data" / "mine" / ".extraction.lock"
+    code = f"from utils.locks import only_writer\nwith only_writer({str(lock)!r}, 'x'): print('held'), input()"
+    other = subprocess.Popen([sys.executable, "-uc", code], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b"held\n"
+    with pytest.raises(SystemExit, match="2"):
+        run(tmp_path)
+    assert "another process is writing" in capsys.readouterr().err
+    other.kill()
+    other.communicate()
+    run(tmp_path)
 
 
 def test_plan_depends_on_ids_alone():

@@ -131,7 +131,8 @@ def wanted_ids(dataset, data_root, id_file, all_clips):
     ids = checked_ids((video for split in SPLITS for video in splits.clips[split]), splits.source)
     if listed is None:
         return ids
-    unknown = [video for video in listed if video not in set(ids)]
+    known = set(ids)
+    unknown = [video for video in listed if video not in known]
     if unknown:
         raise InputError(
             f"{id_file}: {unknown[0]!r} ({len(unknown)} in all) is not in {splits.source}; remove it, or pass --all"
