@@ -22,7 +22,7 @@ from engine.run_folder import RunFolder, environment
 from engine.tasks import make_tasks
 from utils.errors import InputError, command
 from utils.random_order import seed_everything
-from utils.tables import results_table
+from utils.tables import results_rows, text_table
 
 
 @command
@@ -44,15 +44,15 @@ def main(arguments=None):
     check_memory(args, method)
     folder = RunFolder(args, method)
 
-    log_to(folder.file("log.txt"))
     folder.start()
+    log_to(folder.file("log.txt"))
     log.info(describe(args, data, tasks, device))
     seed_everything(args.seed)
     torch.use_deterministic_algorithms(True)
     learner = method(args, data, device)
     results = run(learner, tasks, folder)
     finish(results, folder, args, environment())
-    log.info("\n" + results_table([(args.method, results)]))
+    log.info("\n" + text_table(results_rows([(args.method, [results])])))
     log.info(f"\nDone: results, curves and checkpoints are in {os.path.relpath(folder.path)}")
 
 

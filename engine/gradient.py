@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -29,6 +30,7 @@ class GradientLearner(Learner):
     def __init__(self, args, data, device):
         super().__init__(args, data, device)
         self.network = self.teacher = None
+        self.lessons, self.lesson_of = {}, None
         self.sizes = []  # classes added to the head at each step
         self.memory = ExemplarMemory(args.memory_size)
 
@@ -53,6 +55,10 @@ class GradientLearner(Learner):
         """Up to ``quota`` clips to keep of each new class, best first: {class: ids}."""
         return {label: choose_randomly(videos, quota) for label, videos in self.data.ids_by_class(task.new).items()}
 
+    def lesson(self, batch):
+        """What a method wants to know of the teacher about each clip: a dict of tensors with one row per clip."""
+        return {"logits": self.forward(self.teacher, batch)["logits"]}
+
     def grow_head(self, task):
         """Make room in the classifier for the new classes."""
         self.network.classifier.grow(task.num_new)
@@ -73,9 +79,19 @@ class GradientLearner(Learner):
         return network(batch.audio, batch.visual)
 
     @torch.no_grad()
-    def teach(self, batch):
-        """What the frozen network of the step before computes for ``batch``."""
-        return self.forward(self.teacher, batch)
+    def take_lessons(self, clips):
+        """Ask the teacher about ``clips`` once: neither it nor their features change during a step."""
+        size = self.args.infer_batch_size
+        plan = [clips[start : start + size] for start in range(0, len(clips), size)]
+        parts = [self.lesson(batch) for batch in self.data.batches(plan, self.device)]
+        self.lessons = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        self.lesson_of = np.full(len(self.data.ids), -1)
+        self.lesson_of[clips] = np.arange(len(clips))
+
+    def taught(self, batch):
+        """The rows of ``lesson`` for the clips of ``batch``."""
+        rows = torch.from_numpy(self.lesson_of[batch.clip]).to(self.device)
+        return {name: values[rows] for name, values in self.lessons.items()}
 
     def begin_task(self, task):
         if task.index == 0:
@@ -91,7 +107,9 @@ class GradientLearner(Learner):
         args = self.args
         optimiser = torch.optim.Adam(self.trainable(), args.lr, weight_decay=args.weight_decay)
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, args.milestones, args.lr_decay)
-        best_accuracy, best_network = -1.0, None
+        if self.has_teacher and task.index > 0:
+            self.take_lessons(np.union1d(self.training_clips(task), self.exemplars()))
+        best_accuracy, best = -1.0, None
         for epoch in log.epochs(args.max_epochs):
             terms = self.train_epoch(task, optimiser)
             _check_finite(terms, task, epoch)
@@ -100,9 +118,8 @@ class GradientLearner(Learner):
             log.epoch(epoch, terms, val_accuracy, schedule.get_last_lr()[0])
             schedule.step()
             if val_accuracy > best_accuracy:
-                best_accuracy, best_network = val_accuracy, copy.deepcopy(self.network.state_dict())
-        self.network.load_state_dict(best_network)
-        self.prepare_scores(task)
+                best_accuracy, best = val_accuracy, copy.deepcopy(self.fitted())
+        self.load_fitted(best)
 
     def trainable(self):
         return [parameter for parameter in self.network.parameters() if parameter.requires_grad]
@@ -136,8 +153,15 @@ class GradientLearner(Learner):
         if self.replay != "none":
             self.memory.update(task, self.choose_exemplars)
 
+    def fitted(self):
+        """What an epoch changes, and the best one is kept of."""
+        return {"network": self.network.state_dict()}
+
+    def load_fitted(self, state):
+        self.network.load_state_dict(state["network"])
+
     def state(self):
-        return {"sizes": self.sizes, "network": self.network.state_dict(), "memory": dict(self.memory.clips)}
+        return self.fitted() | {"sizes": self.sizes, "memory": dict(self.memory.clips)}
 
     def load_state(self, state):
         """Restore the network, as wide as it was, and the memory."""
@@ -145,7 +169,7 @@ class GradientLearner(Learner):
         for size in state["sizes"][1:]:
             self.network.classifier.grow(size)
         self.sizes = list(state["sizes"])
-        self.network.load_state_dict(state["network"])
+        self.load_fitted(state)
         self.memory.clips = dict(state["memory"])
 
 

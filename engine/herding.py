@@ -30,9 +30,9 @@ class HerdingLearner(GradientLearner):
         return F.normalize(torch.cat(found), dim=1)
 
     def features_by_class(self, clips):
-        """``features``, cut into one tensor per class; ``clips`` are ordered by class."""
-        _, counts = np.unique(self.data.label[clips], return_counts=True)
-        return self.features(clips).split(counts.tolist())
+        """``features``, cut into one tensor per class, in the order in which ``clips`` bring the classes."""
+        starts = np.flatnonzero(np.diff(self.data.label[clips], prepend=-1))
+        return self.features(clips).tensor_split(starts[1:].tolist())
 
     def herd(self, features, quota):
         return herd(features, quota, repeat=self.args.variant == "released")
@@ -46,18 +46,14 @@ class HerdingLearner(GradientLearner):
         }
 
     def prepare_scores(self, task):
-        """Take the class means anew: of the exemplars of old classes, and of those that new classes would get."""
+        """Take the class means anew: old classes by their exemplars, new ones by those they would get as things are."""
         if self.args.classifier != "NME":
             return
-        quota, released = self.memory.quota(task.stop), self.args.variant == "released"
-        means = []
-        if task.index > 0:
-            kept = [video for label in range(task.start) for video in self.memory.clips[label][:quota]]
-            old = self.features_by_class(self.data.indices(kept))
-            means += [class_mean(features, quota, released) for features in old]
-        for features in self.features_by_class(self.data.clips("train", task.new)):
-            means.append(class_mean(features[self.herd(features, quota)], quota, released))
-        self.class_means = torch.stack(means)
+        quota, released = self.memory.quota(task.start or task.stop), self.args.variant == "released"
+        features = self.features_by_class(self.training_clips(task))
+        new, old = features[: task.num_new], features[task.num_new :]
+        chosen = [rows[self.herd(rows, quota)] for rows in new]
+        self.class_means = torch.stack([class_mean(rows, quota, released) for rows in (*old, *chosen)])
 
     def scores(self, batch):
         if self.args.classifier != "NME":
@@ -66,9 +62,9 @@ class HerdingLearner(GradientLearner):
         feature = F.normalize(self.forward(self.network, batch)["feature"], dim=1)
         return -torch.cdist(feature, self.class_means)
 
-    def state(self):
-        return super().state() | {"class_means": self.class_means}
+    def fitted(self):
+        return super().fitted() | {"class_means": self.class_means}
 
-    def load_state(self, state):
-        super().load_state(state)
+    def load_fitted(self, state):
+        super().load_fitted(state)
         self.class_means = state["class_means"]

@@ -23,7 +23,7 @@ def run(learner, tasks, folder):
         matrix.append(by_task)
         rows.append(row)
         report_step(row, matrix)
-        folder.add_line("steps.jsonl", json.dumps(row))
+        folder.add_lines("steps.jsonl", [json.dumps(row)])
         folder.save_checkpoint(task, learner, learner.data.classes)
         draw_epochs(folder.file("figures", f"step_{task.index}.png"), task, step_log)
         row["seconds"] = time.perf_counter() - started

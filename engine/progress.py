@@ -15,6 +15,8 @@ def log_to(path):
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     log.setLevel(logging.INFO)
     log.propagate = False
+    for handler in log.handlers:
+        handler.close()
     log.handlers[:] = [logging.StreamHandler(sys.stdout), logging.FileHandler(path, mode="w", encoding="utf-8")]
 
 
@@ -39,8 +41,9 @@ class StepLog:
         named = " ".join(f"{name}:{value:.6f}" for name, value in terms.items()) if len(terms) > 1 else ""
         log.info(f"Epoch:{epoch} train_loss:{loss:.6f} val_res:{val_accuracy:.6f} {named}".rstrip())
         self.bar.set_postfix(loss=f"{loss:.4f}", val=f"{val_accuracy:.4f}")
-        for name, value in {"train_loss": loss, "val_res": val_accuracy, "lr": lr, **terms}.items():
-            self.folder.add_line("epochs.csv", f"{self.task.index},{epoch},{name},{value!r}")
+        values = {"train_loss": loss, "val_res": val_accuracy, "lr": lr, **terms}
+        rows = [f"{self.task.index},{epoch},{name},{value!r}" for name, value in values.items()]
+        self.folder.add_lines("epochs.csv", rows)
 
     @property
     def best_epoch(self):

@@ -70,16 +70,17 @@ class RunFolder:
             _remove(self.file(name))
         for name in ("figures", "checkpoints"):
             os.makedirs(self.file(name))
+        self.add_lines("epochs.csv", ["step,epoch,name,value"])
         write_json(self.file("arguments.json"), vars(self.args))
         write_json(self.file("environment.json"), environment())
 
     def file(self, *names):
         return os.path.join(self.path, *names)
 
-    def add_line(self, name, line):
-        """Append a line to one of the run's row files."""
+    def add_lines(self, name, lines):
+        """Append to one of the run's row files."""
         with open(self.file(name), "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write("".join(f"{line}\n" for line in lines))
 
     def save_checkpoint(self, task, learner, classes):
         """Write the learner after ``task``: tensors and plain values, loadable with ``weights_only=True``."""

@@ -32,7 +32,7 @@ class AFC(HerdingLearner):
         self.teacher.requires_grad_(False)
         clips = self.data.clips("train", task.new)
         head = self.network.classifier
-        proxies = imprint_proxies(self.features_by_class(clips), head.per_class, self.args.seed)
+        proxies = imprint_proxies(self.features_by_class(clips), head.per_class)
         head.grow(task.num_new, head.mean_norm() * proxies)
 
     def losses(self, batch, task):
@@ -49,11 +49,27 @@ class AFC(HerdingLearner):
 
     def feature_distillation(self, out, batch):
         """Change of each normalised feature, weighted by its importance to the old network; mean over clips."""
-        old = self.teach(batch)
-        # A single sense is all there is, so its share is 1.
-        weights = self.importance(old, batch.label) if "pooled" in old else {"feature": 1.0}
-        change = {name: F.normalize(out[name], dim=1) - F.normalize(old[name], dim=1) for name in weights}
-        return sum((weight * change[name].norm(dim=1)).mean() for name, weight in weights.items())
+        old = self.taught(batch)
+        total = 0
+        for name in self.names:
+            change = F.normalize(out[name], dim=1) - F.normalize(old[name], dim=1)
+            total = total + (old[f"importance_{name}"] * change.norm(dim=1)).mean()
+        return total
+
+    @property
+    def names(self):
+        """The features that must not change."""
+        return SENSES if self.args.modality == "audio-visual" else ("feature",)
+
+    def lesson(self, batch):
+        """The old features, and the share of each in the gradient of the old network's loss."""
+        out = self.forward(self.teacher, batch)
+        if self.args.modality == "audio-visual":
+            shares = self.importance(out, batch.label)
+        else:
+            # A single feature is all there is.
+            shares = {"feature": torch.ones(len(batch), device=self.device)}
+        return {name: out[name] for name in self.names} | {f"importance_{name}": x for name, x in shares.items()}
 
     @torch.enable_grad()
     def importance(self, old, label):

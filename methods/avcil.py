@@ -6,6 +6,8 @@ clip's sound and sight, by instance and by class (I-AVSC, C-AVSC), and where the
 
 from argparse import BooleanOptionalAction
 
+import torch
+
 from engine.gradient import GradientLearner
 from utils.losses import (
     attention_distillation,
@@ -60,13 +62,14 @@ class AVCIL(GradientLearner):
 
     def _distillation(self, out, batch, task):
         args, terms = self.args, {}
-        if not (args.task_distil or args.attn_score_distil):
-            return terms
-        teacher, rows = self.teach(batch), batch.replayed
         if args.task_distil:
-            terms["distillation"] = args.lam_KD * task_wise_distillation(out["logits"], teacher["logits"], task.past)
+            old_logits = self.taught(batch)["logits"]
+            terms["distillation"] = args.lam_KD * task_wise_distillation(out["logits"], old_logits, task.past)
         if args.attn_score_distil:
-            for name, dim, weight in (("spatial", 2, args.lam), ("temporal", 1, 1 - args.lam)):
-                scores, target = out[f"{name}_scores"][rows], teacher[f"{name}_scores"][rows]
-                terms[f"VAD_{name}"] = weight * attention_distillation(scores, target, dim)
+            rows = batch.replayed
+            with torch.no_grad():
+                old = self.teacher.attend(batch.audio[rows], batch.visual[rows])
+            for name, dim, weight in (("spatial_scores", 2, args.lam), ("temporal_scores", 1, 1 - args.lam)):
+                distance = attention_distillation(out[name][rows], getattr(old, name), dim)
+                terms[f"VAD_{name.removesuffix('_scores')}"] = weight * distance
         return terms

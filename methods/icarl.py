@@ -19,5 +19,5 @@ class ICaRL(HerdingLearner):
         if task.index > 0:
             old = logits[:, task.old]
             twice = self.args.variant == "released"
-            terms["distillation"] = sigmoid_distillation(old, self.teach(batch)["logits"], twice)
+            terms["distillation"] = sigmoid_distillation(old, self.taught(batch)["logits"], twice)
         return terms

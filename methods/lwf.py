@@ -15,5 +15,5 @@ class LwF(GradientLearner):
         logits = self.forward(self.network, batch)["logits"]
         return {
             "cross_entropy": F.cross_entropy(logits[:, task.new], batch.label - task.start),
-            "distillation": task_wise_distillation(logits, self.teach(batch)["logits"], task.past),
+            "distillation": task_wise_distillation(logits, self.taught(batch)["logits"], task.past),
         }

@@ -14,5 +14,5 @@ class SSIL(GradientLearner):
         logits = self.forward(self.network, batch)["logits"]
         return {
             "cross_entropy": separated_cross_entropy(logits, batch, task.start),
-            "distillation": task_wise_distillation(logits, self.teach(batch)["logits"], task.past),
+            "distillation": task_wise_distillation(logits, self.taught(batch)["logits"], task.past),
         }

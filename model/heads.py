@@ -67,5 +67,4 @@ class ProxyHead(nn.Module):
         return self.proxies().detach().norm(dim=1).mean()
 
     def _fresh(self, num_classes, width):
-        bound = width**-0.5
-        return torch.empty(num_classes * self.per_class, width).uniform_(-bound, bound)
+        return nn.init.kaiming_normal_(torch.empty(num_classes * self.per_class, width), nonlinearity="linear")

@@ -53,11 +53,13 @@ def learner(method, modality, dtype, *flags):
     cls = find_method(method)
     args = build_parser(cls).parse_args(["--method", method, "--dataset", "AVE", "--modality", modality, *flags])
     args.classifier = args.classifier or cls.classifiers[0]
-    data = SimpleNamespace(audio_dim=768, visual_dim=768)
+    data = SimpleNamespace(audio_dim=768, visual_dim=768, ids=list(range(len(LABELS))))
     made = cls(resolve(args, CLASSES), data, "cpu")
     head_of_teacher = CLASSES if method == "afc" else TASK.start
     made.network = network(made, CLASSES, "").to(dtype)
     made.teacher = network(made, head_of_teacher, "old/").to(dtype).requires_grad_(False)
+    made.lessons = made.lesson(batch(dtype))
+    made.lesson_of = np.arange(len(LABELS))
     return made
 
 

@@ -54,7 +54,7 @@ def check_loss(goldens, key, value, network):
 def test_network(goldens, precision, modality):
     learner = golden.learner("ssil", modality, DTYPES[precision])
     batch = golden.batch(DTYPES[precision])
-    out, old = learner.forward(learner.network, batch), learner.teach(batch)
+    out, old = learner.forward(learner.network, batch), learner.taught(batch)
     expected = {
         "logits": out["logits"],
         "old_logits": old["logits"],
@@ -169,7 +169,7 @@ def test_avcil_total_and_adam_step(goldens, precision):
 def test_task_wise_distillation(goldens, modality):
     learner = golden.learner("ssil", modality, torch.float32)
     batch = golden.batch(torch.float32)
-    logits, old = learner.forward(learner.network, batch)["logits"], learner.teach(batch)["logits"]
+    logits, old = learner.forward(learner.network, batch)["logits"], learner.taught(batch)["logits"]
     for number, task in enumerate(golden.TASK.past):
         ours = losses.distillation(logits[:, task], old[:, task], temperature=2)
         close(ours, goldens[f"f32/{modality}/KD_T2_task{number}"])
@@ -195,7 +195,7 @@ def test_proxy_head_alone(goldens):
 def test_afc_importance(goldens, precision):
     learner = golden.learner("afc", "audio-visual", DTYPES[precision])
     batch = golden.batch(DTYPES[precision])
-    shares = learner.importance(learner.teach(batch), batch.label)
+    shares = learner.importance(learner.forward(learner.teacher, batch), batch.label)
     names = {"audio": "audio", "visual": "visual", "pooled": "visual_pooled"}
     norms = {sense: goldens[f"{precision}/audio-visual/AFC_I_{name}"] for sense, name in names.items()}
     for sense, norm in norms.items():

@@ -5,8 +5,8 @@ from sklearn.cluster import KMeans
 from torch.nn import functional as F
 
 
-def imprint_proxies(features_by_class, per_class, seed):
-    """KMeans centres of each class's l2-normalised features: (classes * per_class, D), of unit length.
+def imprint_proxies(features_by_class, per_class, seed=None):
+    """KMeans centres of each class's l2-normalised features: (classes * per_class, D).
 
     ``features_by_class``: one (N, D) tensor per class. A class with fewer distinct clips than ``per_class`` has as many
     centres as clips, taken in turn. Source: AFC, CVPR 2022 (imprinted weights of Qi et al., CVPR 2018).
@@ -19,6 +19,6 @@ def _centres(features, count, seed):
     if len(distinct) <= count:
         centres = distinct[torch.arange(count) % len(distinct)]
     else:
-        kmeans = KMeans(count, n_init=10, random_state=seed).fit(features.cpu().numpy())
+        kmeans = KMeans(count, n_init=1, random_state=seed).fit(features.cpu().numpy())
         centres = torch.from_numpy(kmeans.cluster_centers_)
-    return F.normalize(centres.to(features), dim=1)
+    return centres.to(features)

@@ -1,0 +1,7 @@
+#!/bin/sh
+# SS-IL: sh run_incremental_ssil.sh 'dataset' 'modality' [flags]
+set -eu
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# shellcheck source=utils/launch.sh
+. "$here/utils/launch.sh"
+launch ssil "dataset modality" "$@"

@@ -1,0 +1,7 @@
+#!/bin/sh
+# Upper bound: sh run_incremental_upper_bound.sh 'dataset' 'modality' [flags]
+set -eu
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# shellcheck source=utils/launch.sh
+. "$here/utils/launch.sh"
+launch upper_bound "dataset modality" "$@"
