@@ -1,13 +1,19 @@
 #!/bin/sh
-# Features of a data set's clips: sh extract_pretrained_features.sh 'AVE' [further options, see --help]
+# Features of a data set's clips: sh extract_pretrained_features.sh 'dataset' [flags]
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-python=python3
-[ -x "$here/.venv/bin/python" ] && python=$here/.venv/bin/python
+# shellcheck source=utils/launch.sh
+. "$here/utils/launch.sh"
 case ${1-} in
-  "") echo "usage: sh $0 'data set' [options]; see sh $0 --help" >&2; exit 2 ;;
-  -*) exec "$python" "$here/extract_pretrained_features.py" "$@" ;;
+'')
+    echo "error: no dataset given; usage: sh extract_pretrained_features.sh 'dataset' [flags of extract_pretrained_features.py]" >&2
+    exit 2
+    ;;
+-*) ;;
+*)
+    dataset=$1
+    shift
+    set -- --dataset "$dataset" "$@"
+    ;;
 esac
-dataset=$1
-shift
-exec "$python" "$here/extract_pretrained_features.py" --dataset "$dataset" "$@"
+exec "$python" "$here/extract_pretrained_features.py" "$@"

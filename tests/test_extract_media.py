@@ -228,11 +228,8 @@ def test_launcher_keeps_the_users_folder_and_passes_flags_on(tmp_path):
     make_video(tmp_path / "my clips" / "a b.mp4", seconds=0.2)
     launcher = PROJECT / "extract_audios_frames.sh"
     flags = ["my set", "--videos", "my clips", "--raw_root", "raw", "--data_root", "data", "--modality", "audio"]
-    # The launcher's python3 is to be the one that runs the tests.
-    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
-    done = subprocess.run(
-        ["sh", launcher, *flags], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, check=False
-    )
+    environment = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(["sh", launcher, *flags], cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "raw" / "my set" / "audios" / "a b.wav").exists()
     assert subprocess.run(["sh", launcher], capture_output=True, check=False).returncode == 2

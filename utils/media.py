@@ -20,6 +20,11 @@ _COMPLAINT = re.compile(r"error|invalid|fail|could not|cannot|unable|not found|n
 _TAG = re.compile(r"^(\[[^\]]*\]\s*)+")
 
 
+# Read once: it can only be read by setting it, which threads would do to one another.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
 class MediaError(Exception):
     """A clip gives no sound or no frames; the message is the reason, in words for ``failed.csv``."""
 
@@ -72,7 +77,7 @@ def extract_frames(video, frames, frame_rate, short_side=0, timeout=600):
         scale = f"scale='if(gt(iw,ih),-2,{short_side})':'if(gt(iw,ih),{short_side},-2)'"
         options = ("-an", "-sn", "-dn", *(("-vf", scale) if short_side else ()), "-r", str(frame_rate), "-q:v", "2")
         _run(video, (*options, "%06d.jpg"), folder, timeout, "Video")
-        os.chmod(folder, 0o777 & ~_umask())
+        os.chmod(folder, 0o777 & ~_UMASK)
         os.rename(folder, frames)
 
 
@@ -127,9 +132,3 @@ def _complaints(log):
 def _flush(path):
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
