@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Sound tracks and frames of a data set's video clips, the first of two steps from videos to features.
+
+    python extract_audios_frames.py --dataset AVE
+
+reads raw_data/AVE/videos/<id>.<suffix> and writes raw_data/AVE/audios/<id>.wav and raw_data/AVE/frames/<id>/000001.jpg
+and so on. What is there already is not made again. Clips that fail are listed in raw_data/AVE/failed.csv.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+from tqdm import tqdm
+
+from utils.clips import find_videos, has_splits, id_problem, wanted_ids
+from utils.command_line import (
+    SENSES,
+    OneLineParser,
+    add_data_options,
+    cores,
+    not_negative,
+    positive,
+    positive_seconds,
+    share,
+)
+from utils.datasets import find_dataset
+from utils.errors import command
+from utils.failures import Failure, summary, write_failures
+from utils.locks import only_writer
+from utils.media import DEFAULT_SAMPLE_RATE, MediaError, extract_frames, extract_wav, ffmpeg_version, remove_partial
+from utils.media_folder import MediaFolder
+from utils.split_sources import from_folders
+from utils.split_summary import describe
+from utils.splits import write_splits
+
+WHAT = {"audio": "audio", "visual": "frames"}
+
+
+@command
+def main(arguments=None):
+    args = parse(arguments)
+    folder = MediaFolder(args.raw_root, args.dataset)
+    videos = find_videos(args.videos or folder.videos)
+    if args.val is not None or args.test is not None:
+        split_by_folder(args, videos)
+    ids = wanted_ids(args.dataset, args.data_root, args.id_file, args.all)
+    ids = sorted(videos.paths) if ids is None else ids
+    for path in (folder.path, folder.audios, folder.frames):
+        os.makedirs(path, exist_ok=True)
+    with only_writer(os.path.join(folder.path, ".lock"), folder.path):
+        folder.start_record(recorded_options(args), ffmpeg_version())
+        remove_partial(folder.audios, folder.frames)
+        failures, new, there = extract(args, folder, videos, ids)
+        # Once more: an ffmpeg that outlived a killed run may have written on for a while.
+        remove_partial(folder.audios, folder.frames)
+        tried = {
+            (video, what) for video in ids for what in ("video", *(WHAT[sense] for sense in SENSES[args.modality]))
+        }
+        path = write_failures(folder.path, failures, tried)
+    report(args, folder, videos, failures, new, there, path)
+
+
+def parse(arguments):
+    parser = OneLineParser(prog="extract_audios_frames.py", description=__doc__.partition("\n")[0])
+    group = parser.add_argument_group("clips")
+    add_data_options(group)
+    group.add_argument("--videos", help="folder of the video files; default: <raw_root>/<data set>/videos")
+    group.add_argument("--val", type=share, help="clips in a folder per class: make splits with this share for val")
+    group.add_argument("--test", type=share, help="likewise for test")
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--sample_rate", type=positive, default=DEFAULT_SAMPLE_RATE, help="Hz; AudioMAE was trained on 16000"
+    )
+    group.add_argument("--frame_rate", type=positive, help="frames a second; default: 10 for AVE, 8 for all others")
+    group.add_argument("--short_side", type=not_negative, default=0, help="scale frames to this shorter side; 0: as is")
+    group = parser.add_argument_group("work")
+    group.add_argument("--num_workers", type=positive, default=cores(), help="clips at a time")
+    group.add_argument("--timeout", type=positive_seconds, default=600, help="seconds after which a clip is given up")
+    args = parser.parse_args(arguments)
+    args.frame_rate = args.frame_rate or find_dataset(args.dataset).frames_per_second
+    return args
+
+
+def recorded_options(args):
+    senses = SENSES[args.modality]
+    audio = {"sample_rate": args.sample_rate} if "audio" in senses else {}
+    visual = {"frame_rate": args.frame_rate, "short_side": args.short_side} if "visual" in senses else {}
+    return audio | visual
+
+
+def split_by_folder(args, videos):
+    """Make the splits of clips that lie in a folder per class, unless there are splits already."""
+    folder = os.path.join(args.data_root, find_dataset(args.dataset).folder)
+    if has_splits(folder):
+        print(f"{folder} has splits already: --val and --test change nothing")
+        return
+    splits = from_folders(videos, args.val or 0.0, args.test or 0.0)
+    write_splits(folder, splits)
+    print(f"{describe(splits)}\nWrote {os.path.join(folder, 'splits.csv')} and classes.txt")
+
+
+def extract(args, folder, videos, ids):
+    """Work on all ``ids``; return the failures and, per sense, how many clips are new and how many were there."""
+    senses = SENSES[args.modality]
+    failures, todo = [], []
+    new, there = dict.fromkeys(senses, 0), dict.fromkeys(senses, 0)
+    for video in ids:
+        missing = [sense for sense in senses if not folder.has(sense, video)]
+        for sense in set(senses) - set(missing):
+            there[sense] += 1
+        problem = file_problem(videos, video) if missing else None
+        if problem:
+            failures.append(Failure(video, "video", problem))
+        else:
+            todo += [(sense, video) for sense in missing]
+    for sense, video, reason in in_parallel(args, folder, videos, todo):
+        if reason is None:
+            new[sense] += 1
+        else:
+            failures.append(Failure(video, WHAT[sense], reason))
+    return failures, new, there
+
+
+def file_problem(videos, video):
+    """Why there is not exactly one file to read for an id, or None."""
+    paths = videos.files_of(video)
+    if not paths:
+        return f"no video file of this id in {videos.folder}"
+    if len(paths) > 1:
+        return f"several files of one id, rename or remove all but one: {', '.join(map(os.path.basename, paths))}"
+    problem = id_problem(video)
+    return problem and f"the file name cannot be an id, {problem}"
+
+
+def in_parallel(args, folder, videos, todo):
+    """Yield (sense, id, reason of failure or None) as clips are done, ``num_workers`` at a time."""
+    # Threads suffice: each waits for an ffmpeg process, which does the work on one core.
+    pool = ThreadPoolExecutor(args.num_workers)
+    try:
+        work = [
+            pool.submit(extract_one, args, folder, videos.files_of(video)[0], sense, video) for sense, video in todo
+        ]
+        for done in tqdm(as_completed(work), total=len(work), desc="sound and frames", unit="file", disable=None):
+            yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def extract_one(args, folder, path, sense, video):
+    try:
+        if sense == "audio":
+            extract_wav(path, folder.wav(video), args.sample_rate, args.timeout)
+        else:
+            extract_frames(path, folder.frames_of(video), args.frame_rate, args.short_side, args.timeout)
+    except MediaError as error:
+        return sense, video, str(error)
+    except OSError as error:
+        return sense, video, f"{error.strerror}: {error.filename}"
+    return sense, video, None
+
+
+def report(args, folder, videos, failures, new, there, path):
+    done = ", ".join(
+        f"{WHAT[sense]} of {new[sense]} clips ({there[sense]} were there)" for sense in SENSES[args.modality]
+    )
+    ignored = f"; {videos.ignored} files that are no videos ignored" if videos.ignored else ""
+    print(f"Wrote {done} to {folder.path}; {summary(failures)}, listed in {path}{ignored}")
+
+
+if __name__ == "__main__":
+    main()

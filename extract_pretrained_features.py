@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""Features of a data set's clips by pretrained encoders, the second of two steps from videos to features.
+
+    python extract_pretrained_features.py --dataset AVE --audio_checkpoint pretrained.pth
+
+reads raw_data/AVE/{audios,frames} and writes data/AVE/audio_pretrained_feature/audio_features.h5 and
+data/AVE/visual_pretrained_feature/visual_features.h5. It goes on where it was stopped. Clips that fail are listed in
+data/AVE/failed.csv. On several GPUs: torchrun --nproc_per_node 4 extract_pretrained_features.py --dataset AVE ...
+"""
+
+import os
+from contextlib import nullcontext
+from importlib.metadata import version
+from types import SimpleNamespace
+
+import torch
+
+from model.encoders import AUDIO_ENCODERS, VISUAL_ENCODERS, build_audio_encoder, build_visual_encoder
+from utils.clips import wanted_ids
+from utils.command_line import SENSES, OneLineParser, add_data_options, cores, not_negative, positive
+from utils.datasets import find_dataset
+from utils.distributed import Group
+from utils.errors import InputError, command
+from utils.failures import Failure, read_failures, summary, write_failures
+from utils.feature_pipeline import PRECISIONS, extract_features, plan_batches
+from utils.feature_writer import FeatureWriter
+from utils.locks import only_writer
+from utils.media_folder import MediaFolder, wav_rate
+
+FILES = {
+    "audio": os.path.join("audio_pretrained_feature", "audio_features.h5"),
+    "visual": os.path.join("visual_pretrained_feature", "visual_features.h5"),
+}
+WHAT = {"audio": "audio_feature", "visual": "visual_feature"}
+
+
+@command
+def main(arguments=None):
+    args = parse(arguments)
+    group = Group()
+    args.device = group.device(args.device)
+    if args.num_workers is None:
+        args.num_workers = group.share_of(cores())
+    raw = MediaFolder(args.raw_root, args.dataset)
+    data = os.path.join(args.data_root, find_dataset(args.dataset).folder)
+    ids, senses = clips_of(args, raw), SENSES[args.modality]
+    os.makedirs(data, exist_ok=True)
+    with only_writer(os.path.join(data, ".extraction.lock"), data) if group.leads else nullcontext():
+        done = [extract_sense(args, raw, data, sense, ids, group) for sense in senses]
+        if group.leads:
+            failures = [failure for _, failed in done for failure in failed]
+            path = write_failures(data, failures, {(video, WHAT[sense]) for video in ids for sense in senses})
+            print(f"Wrote {' and '.join(line for line, _ in done)}; {summary(failures)}, listed in {path}")
+    group.close()
+
+
+def parse(arguments):
+    parser = OneLineParser(prog="extract_pretrained_features.py", description=__doc__.partition("\n")[0])
+    add_data_options(parser.add_argument_group("clips"))
+    group = parser.add_argument_group("encoders")
+    group.add_argument("--audio_encoder", default="audiomae", help=f"one of {', '.join(AUDIO_ENCODERS)}")
+    group.add_argument("--audio_checkpoint", help="file of AudioMAE's pre-trained weights")
+    group.add_argument("--normalize_fbank", action="store_true", help="filter banks less AudioSet's mean, over 2 sd")
+    group.add_argument("--visual_encoder", default="videomae", help=f"one of {', '.join(VISUAL_ENCODERS)}")
+    group.add_argument(
+        "--visual_checkpoint", help="VideoMAE: folder or hub name, default MCG-NJU/videomae-base; timm: file"
+    )
+    group.add_argument("--pooled", action="store_true", help="store one visual position a frame, not all")
+    group = parser.add_argument_group("output")
+    group.add_argument("--feature_dtype", choices=("float32", "float16"), default="float32", help="type stored")
+    group = parser.add_argument_group("work")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    group.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network's matrix products")
+    group.add_argument("--batch_size", type=positive, default=8, help="clips a batch")
+    group.add_argument(
+        "--num_workers", type=not_negative, help="processes that decode; 0: none extra; default: one a core"
+    )
+    return parser.parse_args(arguments)
+
+
+def clips_of(args, raw):
+    """The ids to work on, whether or not all have sound and frames; InputError if none has."""
+    there = {sense: raw.extracted(sense) for sense in SENSES[args.modality]}
+    for sense in (sense for sense, videos in there.items() if not videos):
+        folder = raw.audios if sense == "audio" else raw.frames
+        raise InputError(f"{folder}: nothing in it; run sh extract_audios_frames.sh '{args.dataset}' first")
+    ids = wanted_ids(args.dataset, args.data_root, args.id_file, args.all)
+    return sorted(set().union(*there.values())) if ids is None else ids
+
+
+def extract_sense(args, raw, data, sense, ids, group):
+    """Extract the features of one sense; return a line on what was written, and the failures of all ranks."""
+    encoder = build_audio(args, raw) if sense == "audio" else build_visual(args, raw)
+    if encoder.left_out and group.leads:
+        print(f"{encoder.name}: keys of the checkpoint that are not used: {', '.join(encoder.left_out)}")
+    writer = FeatureWriter(os.path.join(data, FILES[sense]), attributes(args, raw, encoder))
+    if group.leads:
+        writer.path.parent.mkdir(exist_ok=True)
+        writer.clean()
+        writer.check()
+    group.barrier()
+    paths = {video: raw.wav(video) if sense == "audio" else raw.frames_of(video) for video in ids}
+    merged = writer.merged()
+    missing = [video for video in ids if video not in merged and not raw.has(sense, video)]
+    # Batches are planned without regard to parts: a run that goes on makes the same ones, and skips those it has.
+    planned = plan_batches(set(ids) - merged - set(missing), args.batch_size, group.rank, group.world)
+    written = writer.written()
+    batches = [[video for video in batch if video not in written] for batch in planned]
+    options = SimpleNamespace(**vars(args), what=WHAT[sense], show_progress=group.leads)
+    count, failures = extract_features(encoder, writer, list(filter(None, batches)), paths, options)
+    count, failures = sum(group.gather([count])), group.gather(failures)
+    line = group.leads and f"{sense} features of {count} clips ({writer.merge()} in all) to {writer.path}"
+    return line, failures + missing_inputs(raw, sense, missing)
+
+
+def build_audio(args, raw):
+    first = next(iter(raw.extracted("audio")))
+    rate = raw.record().get("sample_rate") or wav_rate(raw.wav(first))
+    return build_audio_encoder(args.audio_encoder, args.audio_checkpoint, rate, args.normalize_fbank)
+
+
+def build_visual(args, raw):
+    encoder = build_visual_encoder(args.visual_encoder, args.visual_checkpoint, args.pooled)
+    record = raw.record()
+    encoder.attributes |= {name: record.get(name, "unknown") for name in ("frame_rate", "short_side")}
+    return encoder
+
+
+def attributes(args, raw, encoder):
+    """What the file says about its features."""
+    return encoder.attributes | {
+        "precision": args.precision,
+        "feature_dtype": args.feature_dtype,
+        "ffmpeg": ", ".join(raw.record().get("ffmpeg", ["unknown"])),
+        "software": f"torch {torch.__version__}, timm {version('timm')}, transformers {version('transformers')}",
+    }
+
+
+def missing_inputs(raw, sense, videos):
+    """Failures of clips without sound or frames, with the reason that the first step gave."""
+    step = "audio" if sense == "audio" else "frames"
+    known = {(failure.id, failure.what): failure.reason for failure in read_failures(raw.path)}
+    return [
+        Failure(v, WHAT[sense], known.get((v, step)) or known.get((v, "video")) or f"no {step} extracted yet")
+        for v in videos
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Published weights, read without running what a file contains, and fitted to a network with nothing left unsaid."""
+
+import argparse
+import hashlib
+import pickle
+
+import torch
+
+from utils.errors import InputError
+
+
+def read_state(path):
+    """The state dict in a checkpoint: a ``.safetensors`` file, or torch's, alone or under "model" or "state_dict"."""
+    try:
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        # Published checkpoints of the MAE family keep their command line beside the weights.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such checkpoint file") from None
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: holds more than weights, or is damaged ({str(error).splitlines()[0][:100]})"
+        ) from None
+    except Exception as error:  # each format has errors of its own for a damaged file
+        if isinstance(error, OSError | MemoryError):
+            raise
+        raise InputError(f"{path}: not a readable checkpoint ({_first_line(error)})") from None
+    for key in ("model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise InputError(f"{path}: holds no state dict of tensors")
+    return content
+
+
+def fit_state(network, state, path, optional=(), known=()):
+    """Load ``state`` into ``network`` and return the keys that were left out, less those beginning with ``known``.
+
+    InputError if a parameter that is not in ``optional`` is missing, or one has another shape.
+    """
+    own = network.state_dict()
+    missing = [name for name in own if name not in state and name not in optional]
+    if missing:
+        raise InputError(f"{path}: no weights for {missing[0]} ({len(missing)} missing); is it for another model?")
+    for name in own.keys() & state.keys():
+        if own[name].shape != state[name].shape:
+            raise InputError(f"{path}: {name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}")
+    network.load_state_dict({name: state[name] for name in own if name in state}, strict=False)
+    return sorted(name for name in state if name not in own and not name.startswith(tuple(known)))
+
+
+def file_sha256(path):
+    """SHA-256 of a file, as ``sha256sum`` prints it."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def state_sha256(network):
+    """SHA-256 of a network's names and weights, for weights that come in no file of ours."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _first_line(error):
+    return (str(error) or type(error).__name__).splitlines()[0][:100]

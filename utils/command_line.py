@@ -1,0 +1,72 @@
+"""What the command lines share: errors in one line, defaults in the help, checked numbers."""
+
+import argparse
+import os
+
+from utils.errors import InputError
+
+PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+DATA_ROOT = os.path.join(PROJECT, "data")
+RAW_ROOT = os.path.join(PROJECT, "raw_data")
+SENSES = {"audio": ("audio",), "visual": ("visual",), "audio-visual": ("audio", "visual")}
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage. Options cannot be abbreviated."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
+
+    def error(self, message):
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action):
+        hidden = action.default in (None, False, argparse.SUPPRESS)
+        return action.help if hidden else super()._get_help_string(action)
+
+
+def positive(text):
+    """An integer of 1 or more, for argparse."""
+    return _number(text, int, "a whole number of 1 or more", lambda value: value >= 1)
+
+
+def not_negative(text):
+    """An integer of 0 or more, for argparse."""
+    return _number(text, int, "a whole number of 0 or more", lambda value: value >= 0)
+
+
+def positive_seconds(text):
+    """A number above 0, for argparse."""
+    return _number(text, float, "a number above 0", lambda value: 0 < value < float("inf"))
+
+
+def share(text):
+    """A number from 0 up to but not including 1, for argparse."""
+    return _number(text, float, "a share from 0 up to 1, such as 0.1", lambda value: 0 <= value < 1)
+
+
+def _number(text, kind, expected, holds):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not holds(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+    return value
+
+
+def add_data_options(group):
+    """Options that say which clips to work on, the same in both extraction steps."""
+    group.add_argument("--dataset", required=True, help="AVE, ksounds, VGGSound_100, or a name of your own")
+    group.add_argument("--data_root", default=DATA_ROOT, help="folder of splits and features, a folder per data set")
+    group.add_argument("--raw_root", default=RAW_ROOT, help="folder of videos, sound and frames, a folder per data set")
+    group.add_argument("--id_file", help="work on the ids in this text file only, one a line")
+    group.add_argument("--all", action="store_true", help="every clip there is, not only those of the splits")
+    group.add_argument("--modality", choices=SENSES, default="audio-visual", help="what to extract")
+
+
+def cores():
+    """The number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

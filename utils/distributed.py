@@ -1,0 +1,57 @@
+"""Several processes, started by torchrun, that share one job; a single process is the same with one rank."""
+
+import os
+from datetime import timedelta
+
+import torch
+from torch import distributed
+
+from utils.errors import InputError
+
+
+class Group:
+    """``rank`` of ``world`` processes. On several machines they must see the same files."""
+
+    def __init__(self):
+        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        if self.world > 1:
+            # Ranks wait for the slowest at the end, for as long as it takes.
+            distributed.init_process_group("gloo", timeout=timedelta(days=7))
+
+    @property
+    def leads(self):
+        return self.rank == 0
+
+    def device(self, name):
+        """The torch device ``name`` ("auto": CUDA if there is one); of "cuda", each process gets its own."""
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cuda" and self.world > 1:
+            name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        try:
+            device = torch.device(name)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"--device {name}: {str(error).splitlines()[0]}; try --device auto or cpu") from None
+        return device
+
+    def share_of(self, count):
+        """This process's part of the ``count`` cores of its machine."""
+        return max(1, count // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+    def barrier(self):
+        """Wait for all ranks."""
+        if self.world > 1:
+            distributed.barrier()
+
+    def gather(self, items):
+        """The lists of all ranks as one, on every rank."""
+        if self.world == 1:
+            return items
+        parts = [None] * self.world
+        distributed.all_gather_object(parts, items)
+        return [item for part in parts for item in part]
+
+    def close(self):
+        if self.world > 1:
+            distributed.destroy_process_group()
