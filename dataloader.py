@@ -5,7 +5,6 @@ clips = data.clips("train", slice(0, 7))
 for batch in data.batches([clips[:256]], device): ...
 """
 
-import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from utils.command_line import DATA_ROOT
 from utils.datasets import dataset_folder
 from utils.errors import InputError
 from utils.features import check_features, open_features
 from utils.splits import SPLITS, read_splits
 
-DATA_ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
 DEFAULT_FRAMES = 8
 
 

@@ -20,7 +20,7 @@ from utils.command_line import (
     cores,
     not_negative,
     positive,
-    positive_seconds,
+    positive_number,
     share,
 )
 from utils.datasets import find_dataset
@@ -75,7 +75,7 @@ def parse(arguments):
     group.add_argument("--short_side", type=not_negative, default=0, help="scale frames to this shorter side; 0: as is")
     group = parser.add_argument_group("work")
     group.add_argument("--num_workers", type=positive, default=cores(), help="clips at a time")
-    group.add_argument("--timeout", type=positive_seconds, default=600, help="seconds after which a clip is given up")
+    group.add_argument("--timeout", type=positive_number, default=600, help="seconds after which a clip is given up")
     args = parser.parse_args(arguments)
     args.frame_rate = args.frame_rate or find_dataset(args.dataset).frames_per_second
     return args

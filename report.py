@@ -7,7 +7,7 @@ Every run in or under the folders given is a row; runs that differ in the seed a
 standard deviation.
 """
 
-from engine.options import OneLineParser
+from utils.command_line import OneLineParser
 from utils.errors import command
 from utils.results import find_runs, group_seeds
 from utils.tables import markdown_table, results_rows, text_table
@@ -17,7 +17,7 @@ FORMATS = {"text": text_table, "markdown": markdown_table}
 
 @command
 def main(arguments=None):
-    parser = OneLineParser(description="Print a table of finished runs; seeds are averaged.", allow_abbrev=False)
+    parser = OneLineParser(description="Print a table of finished runs; seeds are averaged.")
     parser.add_argument("folders", nargs="+", help="run folders, or folders with runs somewhere under them")
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
     args = parser.parse_args(arguments)

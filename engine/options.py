@@ -1,30 +1,31 @@
 """Command-line options: those every method shares, and the chosen method's own."""
 
 import argparse
-import math
 import os
 
-from dataloader import DATA_ROOT, DEFAULT_FRAMES
+from dataloader import DEFAULT_FRAMES
 from engine.presets import preset
 from methods import find_method, method_names
 from model.network import MODALITIES
+from utils.command_line import (
+    DATA_ROOT,
+    PROJECT,
+    OneLineParser,
+    not_negative,
+    not_negative_number,
+    positive,
+    positive_number,
+)
 from utils.errors import InputError
 
-SAVE_ROOT = os.path.join(os.path.dirname(DATA_ROOT), "save")
+SAVE_ROOT = os.path.join(PROJECT, "save")
 DEFAULT_MILESTONES = [100]
 DEFAULT_DECAY = 0.1
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage."""
-
-    def error(self, message):
-        raise InputError(f"{message} (see {self.prog} --help)")
-
-
 def parse(arguments=None):
     """Parse the command line. Options left out, whose defaults depend on the data, are None: see ``resolve``."""
-    first = OneLineParser(add_help=False, allow_abbrev=False)
+    first = OneLineParser(add_help=False)
     first.add_argument("--method", default="avcil")
     method = find_method(first.parse_known_args(arguments)[0].method)
     args = build_parser(method).parse_args(arguments)
@@ -38,10 +39,8 @@ def build_parser(method):
     """The parser of train_incremental.py for ``method``, a Learner subclass."""
     parser = OneLineParser(
         prog="train_incremental.py",
-        allow_abbrev=False,
         description="Learn the classes of a data set step by step and test on all classes seen after each step.",
         epilog="Options shown without a default take the paper's value for the data set, method and modality.",
-        formatter_class=_Formatter,
     )
     _add_job(parser.add_argument_group("what to run"))
     _add_data(parser.add_argument_group("data"))
@@ -50,13 +49,6 @@ def build_parser(method):
     _add_output(parser.add_argument_group("device and output"))
     method.add_options(parser.add_argument_group(f"{method.__name__} (options of the chosen --method)"))
     return parser
-
-
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds "(default: x)" to the help, except where the default depends on the data."""
-
-    def _get_help_string(self, action):
-        return action.help if action.default in (None, []) else super()._get_help_string(action)
 
 
 def _add_job(group):
@@ -75,45 +67,45 @@ def _add_job(group):
 
 def _add_data(group):
     group.add_argument("--data_root", default=DATA_ROOT, help="folder of the data sets' folders")
-    group.add_argument("--num_classes", type=_positive, help="learn the first so many classes; default: all")
+    group.add_argument("--num_classes", type=positive, help="learn the first so many classes; default: all")
     group.add_argument("--class_order_seed", type=int, help="shuffle the class order; default: the given order")
     group.add_argument(
-        "--num_frames", type=_positive, help=f"frames in visual features stored flat; default: {DEFAULT_FRAMES}"
+        "--num_frames", type=positive, help=f"frames in visual features stored flat; default: {DEFAULT_FRAMES}"
     )
     group.add_argument("--allow_missing", action="store_true", help="leave clips without features out of every split")
-    group.add_argument("--num_workers", type=_not_negative, default=1, help="threads that read batches ahead; 0: none")
+    group.add_argument("--num_workers", type=not_negative, default=1, help="threads that read batches ahead; 0: none")
 
 
 def _add_protocol(group):
     group.add_argument(
         "--classes_per_step",
         "--class_num_per_step",
-        type=_positive,
+        type=positive,
         nargs="+",
         metavar="N",
         help="new classes per step; several numbers: one for each step",
     )
     group.add_argument("--last_step_remainder", action="store_true", help="let the last step be smaller")
-    group.add_argument("--memory_size", type=_positive, help="exemplars in all, for methods that keep some")
+    group.add_argument("--memory_size", type=positive, help="exemplars in all, for methods that keep some")
 
 
 def _add_training(group):
-    group.add_argument("--max_epochs", "--max_epoches", type=_positive, help="epochs per step")
-    group.add_argument("--lr", type=_positive_float, default=1e-3, help="learning rate of Adam")
-    group.add_argument("--weight_decay", type=_not_negative_float, default=1e-4, help="L2 penalty of Adam")
+    group.add_argument("--max_epochs", "--max_epoches", type=positive, help="epochs per step")
+    group.add_argument("--lr", type=positive_number, default=1e-3, help="learning rate of Adam")
+    group.add_argument("--weight_decay", type=not_negative_number, default=1e-4, help="L2 penalty of Adam")
     group.add_argument(
         "--lr_decay",
-        type=_positive_float,
+        type=positive_number,
         nargs="?",
         const=DEFAULT_DECAY,
         help=f"multiply the learning rate at the milestones; without a value {DEFAULT_DECAY}; default: no decay",
     )
     group.add_argument(
-        "--milestones", type=_positive, nargs="+", help=f"epochs of --lr_decay; default: {DEFAULT_MILESTONES[0]}"
+        "--milestones", type=positive, nargs="+", help=f"epochs of --lr_decay; default: {DEFAULT_MILESTONES[0]}"
     )
-    group.add_argument("--train_batch_size", type=_positive, default=256, help="new clips per batch")
-    group.add_argument("--infer_batch_size", type=_positive, default=128, help="clips per batch in validation and test")
-    group.add_argument("--exemplar_batch_size", type=_positive, default=128, help="exemplars beside each batch")
+    group.add_argument("--train_batch_size", type=positive, default=256, help="new clips per batch")
+    group.add_argument("--infer_batch_size", type=positive, default=128, help="clips per batch in validation and test")
+    group.add_argument("--exemplar_batch_size", type=positive, default=128, help="exemplars beside each batch")
 
 
 def _add_output(group):
@@ -152,22 +144,3 @@ def _check_method(method, args):
         raise InputError(f"--modality {args.modality}: {args.method} takes {', '.join(method.modalities)}")
     if args.classifier not in method.classifiers:
         raise InputError(f"--classifier {args.classifier}: {args.method} takes {', '.join(method.classifiers)}")
-
-
-def _number(kind, allowed, text):
-    def parse_number(value):
-        try:
-            number = kind(value)
-        except ValueError:
-            number = math.nan
-        if not (math.isfinite(number) and allowed(number)):
-            raise argparse.ArgumentTypeError(f"{value!r} is not {text}")
-        return number
-
-    return parse_number
-
-
-_positive = _number(int, lambda n: n > 0, "a whole number above 0")
-_not_negative = _number(int, lambda n: n >= 0, "a whole number, 0 or above")
-_positive_float = _number(float, lambda x: x > 0, "a number above 0")
-_not_negative_float = _number(float, lambda x: x >= 0, "a number, 0 or above")

@@ -55,7 +55,7 @@ def build_audio_encoder(name, checkpoint=None, sample_rate=None, normalize_fbank
 
 
 def build_visual_encoder(name, checkpoint=None, pooled=False):
-    """``videomae``: (8, 196, 768) a clip. ``timm/<model>``: 8 frames x its tokens. ``patches``: (8, 16, 768).
+    """``videomae``: (8, 196, 768) a clip. ``timm/<model>``: 8 frames x its tokens. ``patches``: (8, 4, 256).
 
     ``pooled``: one position a frame.
     """

@@ -64,16 +64,16 @@ def load_timm(name, path=None, pooled=False):
 
 
 class Patches(nn.Module):
-    """Pixels as features, without weights: uint8 frames (B, 16, 3, 64, 64) -> (B, 8, 16, 768).
+    """Pixels as features, without weights: uint8 frames (B, 16, 3, 32, 32) -> (B, 8, 4, 256).
 
-    The mean of each two frames is cut into 4 x 4 patches of 16 x 16 x 3 numbers.
+    The mean of each two frames, in grey, is cut into 2 x 2 patches of 16 x 16 numbers.
     """
 
-    side = 64
+    side = 32
     patch = 16
 
     def forward(self, frames):
-        pixels = normalized(frames).unflatten(1, (NUM_FRAMES, -1)).mean(2)
+        pixels = normalized(frames).unflatten(1, (NUM_FRAMES, -1)).mean((2, 3), keepdim=True).squeeze(2)
         patches = F.unfold(pixels.flatten(0, 1), self.patch, stride=self.patch)
         return patches.transpose(1, 2).unflatten(0, (-1, NUM_FRAMES)).contiguous()
 

@@ -130,7 +130,7 @@ def test_dataset_that_does_not_exist_lists_those_that_do(data):
         (["--classifier", "NME"], "fine_tuning takes linear"),
         (["--lr", "fast"], "'fast' is not a number above 0"),
         (["--lr", "nan"], "above 0"),
-        (["--max_epochs", "0"], "whole number above 0"),
+        (["--max_epochs", "0"], "whole number of 1 or more"),
         (["--device", "abacus"], "--device abacus"),
         (["--method", "magic"], "no such method"),
     ],

@@ -304,7 +304,7 @@ def test_encoders_without_weights(tmp_path):
     patches = build_visual_encoder("patches")
     with torch.inference_mode():
         feature = patches.network(patches.prepare(write_frames(tmp_path / "frames", 32))[None])
-    assert feature.shape == (1, 8, 16, 768)
+    assert feature.shape == (1, 8, 4, 256)
     levels = feature.mean((0, 2, 3))
     assert (levels.diff() > 0).all()  # brightness rises from frame to frame
 

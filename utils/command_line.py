@@ -23,7 +23,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action):
-        hidden = action.default in (None, False, argparse.SUPPRESS)
+        hidden = action.default in (None, False, argparse.SUPPRESS) or "default:" in action.help
         return action.help if hidden else super()._get_help_string(action)
 
 
@@ -37,9 +37,14 @@ def not_negative(text):
     return _number(text, int, "a whole number of 0 or more", lambda value: value >= 0)
 
 
-def positive_seconds(text):
+def positive_number(text):
     """A number above 0, for argparse."""
     return _number(text, float, "a number above 0", lambda value: 0 < value < float("inf"))
+
+
+def not_negative_number(text):
+    """A number of 0 or more, for argparse."""
+    return _number(text, float, "a number of 0 or more", lambda value: 0 <= value < float("inf"))
 
 
 def share(text):

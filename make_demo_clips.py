@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Render the demonstration's video clips: handwritten digits that drift by while their dial tone sounds.
+
+    python make_demo_clips.py
+
+writes raw_data/dial_tones/videos/<id>.mp4 (H.264 and AAC), data/dial_tones/splits.csv and classes.txt. Clips that are
+there are not made again. The same seed gives the same pictures and sounds.
+"""
+
+import os
+import subprocess
+import tempfile
+import wave
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from sklearn.datasets import load_digits
+from tqdm import tqdm
+
+from utils.command_line import OneLineParser, cores, positive
+from utils.dial_tones import FRAME_RATE, NAMES, SAMPLE_RATE, SIDE, clip_id, render
+from utils.errors import InputError, command
+from utils.files import written_aside
+from utils.media import find_ffmpeg
+from utils.splits import Splits, write_splits
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+DATASET = "dial_tones"
+
+
+@command
+def main(arguments=None):
+    parser = OneLineParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data_root", default=os.path.join(HERE, "data"), help="where the splits go")
+    parser.add_argument("--raw_root", default=os.path.join(HERE, "raw_data"), help="where the videos go")
+    parser.add_argument("--train", type=positive, default=50, help="clips per class for training (default: 50)")
+    parser.add_argument("--val", type=positive, default=12, help="clips per class for validation (default: 12)")
+    parser.add_argument("--test", type=positive, default=30, help="clips per class for test (default: 30)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all that is random (default: 0)")
+    args = parser.parse_args(arguments)
+    digits = load_digits()
+    clips = choose(digits.target, {"train": args.train, "val": args.val, "test": args.test}, args.seed)
+    videos = os.path.join(args.raw_root, DATASET, "videos")
+    os.makedirs(videos, exist_ok=True)
+    new = make_videos(clips, digits, videos, args.seed)
+    splits = {split: {clip_id(d, n): d for d, n in part} for split, part in clips.items()}
+    write_splits(os.path.join(args.data_root, DATASET), Splits(list(NAMES), splits, videos))
+    there = sum(map(len, clips.values())) - new
+    print(f"Rendered {new} clips to {videos} ({there} were there), wrote their splits and classes")
+
+
+def choose(target, counts, seed):
+    """Pairs (digit, number of the handwriting) of each split, no handwriting in two: {split: [pairs]}."""
+    clips = {split: [] for split in counts}
+    rng = np.random.default_rng(seed)
+    for digit in range(len(NAMES)):
+        numbers = rng.permutation(np.flatnonzero(target == digit))
+        wanted = sum(counts.values())
+        if wanted > len(numbers):
+            raise InputError(
+                f"--train, --val and --test: {wanted} clips a class, but {NAMES[digit]} has {len(numbers)}"
+            )
+        for split, count in counts.items():
+            clips[split] += [(digit, int(number)) for number in numbers[:count]]
+            numbers = numbers[count:]
+    return clips
+
+
+def make_videos(clips, digits, folder, seed):
+    """Render every clip that is not in ``folder`` yet; return how many were."""
+    missing = [
+        (digit, number, path)
+        for part in clips.values()
+        for digit, number in part
+        if not os.path.exists(path := os.path.join(folder, f"{clip_id(digit, number)}.mp4"))
+    ]
+
+    def make(job):
+        digit, number, path = job
+        frames, sound = render(digits.images[number], digit, np.random.default_rng((seed, number)))
+        write_video(path, frames, sound)
+
+    with ThreadPoolExecutor(cores()) as pool:
+        for _ in tqdm(pool.map(make, missing), "Rendering clips", len(missing), disable=None, leave=False):
+            pass
+    return len(missing)
+
+
+def write_video(path, frames, sound):
+    """Encode grey ``frames`` (T, H, W) uint8 and ``sound`` (N,) within -1 to 1 as mp4, whole or not at all."""
+    with written_aside(path) as aside, tempfile.NamedTemporaryFile(suffix=".wav") as track:
+        with wave.open(track.name, "wb") as file:
+            file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+            file.writeframes((sound * 32767).astype("<i2").tobytes())
+        pictures = ("-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{SIDE}x{SIDE}", "-r", str(FRAME_RATE), "-i", "-")
+        coding = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-pix_fmt", "yuv420p", "-c:a", "aac")
+        sound_in = ("-i", track.name)
+        command = [find_ffmpeg(), "-y", "-loglevel", "error", "-threads", "1", *pictures, *sound_in, *coding, aside]
+        done = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False)
+        if done.returncode:
+            raise InputError(f"{path}: ffmpeg cannot write it: {done.stderr.decode(errors='replace')[-200:]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+#!/bin/sh
+# The demonstration, from nothing to a table of accuracies: sh run_demo.sh [--all]
+# It trains fine-tuning, AV-CIL and the upper bound; --all adds the other methods.
+set -eu
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+methods="fine_tuning:linear avcil:linear upper_bound:linear"
+case ${1-} in
+'') ;;
+--all) methods="fine_tuning:linear lwf:linear icarl:NME icarl:FC ssil:linear afc:NME afc:LSC avcil:linear upper_bound:linear" ;;
+*)
+    echo "error: $1 is not an option of run_demo.sh; usage: sh run_demo.sh [--all]" >&2
+    exit 2
+    ;;
+esac
+sh "$here/utils/setup_env.sh" requirements.txt
+# shellcheck source=utils/launch.sh
+. "$here/utils/launch.sh"
+
+data=dial_tones
+echo "1. Clips: handwritten digits drift by while their dial tones sound"
+"$python" "$here/make_demo_clips.py"
+echo "2. Their sound and frames"
+sh "$here/extract_audios_frames.sh" $data --sample_rate 8000
+echo "3. Features"
+sh "$here/extract_pretrained_features.sh" $data --audio_encoder logmel --visual_encoder patches
+echo "4. Training in 5 steps of 2 classes"
+set --
+for each in $methods; do
+    run=$here/save/demo/$each
+    set -- "$@" "$run"
+    "$python" "$here/train_incremental.py" --method "${each%:*}" --classifier "${each#*:}" --dataset $data \
+        --max_epochs 30 --train_batch_size 50 --exemplar_batch_size 50 --run_dir "$run" --overwrite
+done
+echo
+echo "Test accuracy (%) on all classes seen after each step; logs, curves and checkpoints are in $here/save/demo"
+"$python" "$here/report.py" "$@"
