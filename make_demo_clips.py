@@ -17,26 +17,25 @@ import numpy as np
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
-from utils.command_line import OneLineParser, cores, positive
+from utils.command_line import DATA_ROOT, RAW_ROOT, OneLineParser, cores, not_negative, positive
 from utils.dial_tones import FRAME_RATE, NAMES, SAMPLE_RATE, SIDE, clip_id, render
 from utils.errors import InputError, command
 from utils.files import written_aside
 from utils.media import find_ffmpeg
 from utils.splits import Splits, write_splits
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 DATASET = "dial_tones"
 
 
 @command
 def main(arguments=None):
     parser = OneLineParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data_root", default=os.path.join(HERE, "data"), help="where the splits go")
-    parser.add_argument("--raw_root", default=os.path.join(HERE, "raw_data"), help="where the videos go")
-    parser.add_argument("--train", type=positive, default=50, help="clips per class for training (default: 50)")
-    parser.add_argument("--val", type=positive, default=12, help="clips per class for validation (default: 12)")
-    parser.add_argument("--test", type=positive, default=30, help="clips per class for test (default: 30)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all that is random (default: 0)")
+    parser.add_argument("--data_root", default=DATA_ROOT, help="where the splits go")
+    parser.add_argument("--raw_root", default=RAW_ROOT, help="where the videos go")
+    parser.add_argument("--train", type=positive, default=50, help="clips per class for training")
+    parser.add_argument("--val", type=positive, default=12, help="clips per class for validation")
+    parser.add_argument("--test", type=positive, default=30, help="clips per class for test")
+    parser.add_argument("--seed", type=not_negative, default=0, help="seed of all that is random")
     args = parser.parse_args(arguments)
     digits = load_digits()
     clips = choose(digits.target, {"train": args.train, "val": args.val, "test": args.test}, args.seed)
@@ -57,9 +56,7 @@ def choose(target, counts, seed):
         numbers = rng.permutation(np.flatnonzero(target == digit))
         wanted = sum(counts.values())
         if wanted > len(numbers):
-            raise InputError(
-                f"--train, --val and --test: {wanted} clips a class, but {NAMES[digit]} has {len(numbers)}"
-            )
+            raise InputError(f"--train, --val and --test: {wanted} clips a class; {NAMES[digit]} has {len(numbers)}")
         for split, count in counts.items():
             clips[split] += [(digit, int(number)) for number in numbers[:count]]
             numbers = numbers[count:]

@@ -26,7 +26,7 @@ sh "$here/extract_pretrained_features.sh" $data --audio_encoder logmel --visual_
 echo "4. Training in 5 steps of 2 classes"
 set --
 for each in $methods; do
-    run=$here/save/demo/$each
+    run=$here/save/demo/${each%:*}-${each#*:}
     set -- "$@" "$run"
     "$python" "$here/train_incremental.py" --method "${each%:*}" --classifier "${each#*:}" --dataset $data \
         --max_epochs 30 --train_batch_size 50 --exemplar_batch_size 50 --run_dir "$run" --overwrite
