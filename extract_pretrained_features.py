@@ -44,9 +44,13 @@ def main(arguments=None):
     raw = MediaFolder(args.raw_root, args.dataset)
     data = os.path.join(args.data_root, find_dataset(args.dataset).folder)
     ids, senses = clips_of(args, raw), SENSES[args.modality]
+    # All that can be refused is refused before the first clip.
+    encoders = {sense: BUILD[sense](args, raw) for sense in senses}
     os.makedirs(data, exist_ok=True)
     with only_writer(os.path.join(data, ".extraction.lock"), data) if group.leads else nullcontext():
-        done = [extract_sense(args, raw, data, sense, ids, group) for sense in senses]
+        writers = {sense: open_writer(args, raw, data, sense, encoders[sense], group) for sense in senses}
+        group.barrier()
+        done = [extract_sense(args, raw, sense, ids, encoders[sense], writers[sense], group) for sense in senses]
         if group.leads:
             failures = [failure for _, failed in done for failure in failed]
             path = write_failures(data, failures, {(video, WHAT[sense]) for video in ids for sense in senses})
@@ -88,9 +92,8 @@ def clips_of(args, raw):
     return sorted(set().union(*there.values())) if ids is None else ids
 
 
-def extract_sense(args, raw, data, sense, ids, group):
-    """Extract the features of one sense; return a line on what was written, and the failures of all ranks."""
-    encoder = build_audio(args, raw) if sense == "audio" else build_visual(args, raw)
+def open_writer(args, raw, data, sense, encoder, group):
+    """The writer of one sense; the leading rank clears up after killed runs and checks what is there."""
     if encoder.left_out and group.leads:
         print(f"{encoder.name}: keys of the checkpoint that are not used: {', '.join(encoder.left_out)}")
     writer = FeatureWriter(os.path.join(data, FILES[sense]), attributes(args, raw, encoder))
@@ -98,7 +101,11 @@ def extract_sense(args, raw, data, sense, ids, group):
         writer.path.parent.mkdir(exist_ok=True)
         writer.clean()
         writer.check()
-    group.barrier()
+    return writer
+
+
+def extract_sense(args, raw, sense, ids, encoder, writer, group):
+    """Extract the features of one sense; return a line on what was written, and the failures of all ranks."""
     paths = {video: raw.wav(video) if sense == "audio" else raw.frames_of(video) for video in ids}
     merged = writer.merged()
     missing = [video for video in ids if video not in merged and not raw.has(sense, video)]
@@ -124,6 +131,9 @@ def build_visual(args, raw):
     record = raw.record()
     encoder.attributes |= {name: record.get(name, "unknown") for name in ("frame_rate", "short_side")}
     return encoder
+
+
+BUILD = {"audio": build_audio, "visual": build_visual}
 
 
 def attributes(args, raw, encoder):

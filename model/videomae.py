@@ -69,16 +69,20 @@ def _find_weights(name):
         if not found:
             raise InputError(f"{name}: neither {' nor '.join(_WEIGHTS)} in this folder")
         return found
+    from huggingface_hub import logging
     from transformers.utils import cached_file
 
-    reason = "not found"
-    for file in _WEIGHTS:
-        try:
-            for beside in ("config.json", "preprocessor_config.json"):
-                cached_file(name, beside)
-            return cached_file(name, file)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0][:160]
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        cached_file(name, "config.json")
+        cached_file(name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
+        for file in _WEIGHTS:
+            found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+            if found:
+                return found
+        reason = f"it has neither {' nor '.join(_WEIGHTS)}"
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:160]
     raise InputError(
         f"VideoMAE {name}: no such folder, and no download ({reason}); download config.json and {_WEIGHTS[0]} of"
         f" {HUB_NAME} and pass their folder as --visual_checkpoint"

@@ -3,8 +3,12 @@
 import argparse
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 import wave
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +28,8 @@ from utils.errors import InputError
 from utils.fbank import filter_bank, fit_frames, normalize, read_wav
 from utils.frames import choose_frames, normalized, read_frames
 from utils.media import MediaError
+
+PROJECT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +232,19 @@ def test_videomae_checkpoint_in_its_published_form(tmp_path, safe):
     pooled = build_visual_encoder("videomae", str(tmp_path / "videomae"), pooled=True).network.eval()
     with torch.inference_mode():
         torch.testing.assert_close(pooled(inputs), ours.mean(2, keepdim=True))
+
+
+def test_videomae_from_the_hubs_cache(tmp_path):
+    folder = tmp_path / "hub" / "models--MCG-NJU--videomae-base"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0" * 40)
+    (folder / "snapshots").mkdir()
+    small_videomae(folder / "snapshots" / ("0" * 40), safe=False)
+    code = "from model.videomae import load_videomae as load; network, path = load(); print(network.num_frames, path)"
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("4 ") and done.stdout.strip().endswith("pytorch_model.bin")
 
 
 def test_videomae_without_its_weights_is_refused(tmp_path):
