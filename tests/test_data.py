@@ -1,0 +1,114 @@
+"""Reading features and splits."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from dataloader import open_data
+from tests import tiny
+from utils.features import DictFeatures
+from utils.pickles import load_npy_dict
+
+
+def features_file(folder, sense):
+    return folder / f"{sense}_pretrained_feature" / f"{sense}_pretrained_feature_dict.npy"
+
+
+def to_hdf5(folder, reshape=None):
+    """Put the visual features into HDF5, as larger data sets have them."""
+    arrays = load_npy_dict(features_file(folder, "visual"))
+    features_file(folder, "visual").unlink()
+    with h5py.File(folder / "visual_pretrained_feature" / "visual_features.h5", "w") as file:
+        for video, array in arrays.items():
+            file[video] = array.reshape(reshape) if reshape else array
+
+
+def everything(data):
+    return data.load(np.arange(len(data.ids)))
+
+
+@pytest.mark.parametrize("form", ["flat hdf5", "frames first", "float16"])
+def test_forms_of_the_same_features(tmp_path, form):
+    folder = tiny.make(tmp_path, dtype=np.float16 if form == "float16" else np.float32)
+    plain = everything(open_data("tiny", data_root=tmp_path))
+    arrays = load_npy_dict(features_file(folder, "visual"))
+    to_hdf5(folder, (8, 2, 12) if form == "frames first" else None)
+    data = open_data("tiny", data_root=tmp_path)
+    batch = everything(data)
+    assert batch.visual.shape == (96, 8, 2, 12) and batch.visual.dtype == torch.float32
+    torch.testing.assert_close(batch.visual, plain.visual, rtol=0, atol=0)
+    # Flat tokens are frame-major.
+    np.testing.assert_array_equal(batch.visual[3, 1, 0], arrays[data.ids[3]][2].astype(np.float32))
+
+
+def test_number_of_frames(tmp_path):
+    tiny.make(tmp_path)
+    assert open_data("tiny", data_root=tmp_path, num_frames=4).visual_shape == (4, 4, 12)
+
+
+def test_audio_runs_never_open_the_visual_file(tmp_path):
+    folder = tiny.make(tmp_path)
+    features_file(folder, "visual").write_bytes(b"garbage")
+    data = open_data("tiny", "audio", data_root=tmp_path)
+    assert everything(data).visual is None and list(data.features) == ["audio"]
+    features_file(folder, "audio").unlink()
+    np.save(features_file(folder, "visual"), {video: np.zeros((16, 12), np.float32) for video in data.ids})
+    assert everything(open_data("tiny", "visual", data_root=tmp_path)).audio is None
+
+
+def test_each_feature_is_held_once(tmp_path):
+    folder = tiny.make(tmp_path)
+    features = DictFeatures(features_file(folder, "audio"))
+    # Views of the bytes that were read: nobody has copied them.
+    assert all(array.base is not None for array in features.arrays.values())
+    assert features["-train_0_0"] is features.arrays["-train_0_0"]
+
+
+def test_splits_as_a_table(tmp_path):
+    folder = tiny.make(tmp_path)
+    released = open_data("tiny", data_root=tmp_path)
+    rows = ["video_id,label,split"]
+    for split in ("train", "val", "test"):
+        for clip in released.clips(split, slice(0, 6)):
+            rows.append(f'"{released.ids[clip]}","{released.classes[released.label[clip]]}",{split}')
+    (folder / "splits.csv").write_text("\n".join(reversed(rows[1:])) + "\n")
+    (folder / "splits.csv").write_text("\n".join([rows[0], *reversed(rows[1:])]) + "\n")
+    # Without a list of classes, the order is that of first appearance: here the last class comes first.
+    assert open_data("tiny", data_root=tmp_path).classes == released.classes[::-1]
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in released.classes))
+    table = open_data("tiny", data_root=tmp_path)
+    assert table.classes == released.classes
+    pairs = [{(d.ids[clip], int(d.label[clip])) for clip in range(96)} for d in (table, released)]
+    assert pairs[0] == pairs[1]
+
+
+def test_clips_come_class_by_class_in_the_order_of_the_file(tmp_path):
+    tiny.make(tmp_path)
+    data = open_data("tiny", "audio", data_root=tmp_path)
+    clips = data.clips("train", slice(2, 4))
+    assert [data.ids[clip] for clip in clips] == [f"-train_{c}_{n}" for c in (2, 3) for n in range(9)]
+
+
+def test_class_order(tmp_path):
+    tiny.make(tmp_path)
+    plain = open_data("tiny", "audio", data_root=tmp_path)
+    shuffled = open_data("tiny", "audio", data_root=tmp_path, class_order_seed=3)
+    assert shuffled.classes != plain.classes and sorted(shuffled.classes) == plain.classes
+    for clip, video in enumerate(shuffled.ids):
+        assert shuffled.classes[shuffled.label[clip]] == plain.classes[plain.label[plain.index[video]]]
+    few = open_data("tiny", "audio", data_root=tmp_path, num_classes=4, class_order_seed=3)
+    assert sorted(few.classes) == plain.classes[:4] and len(few.ids) == 64
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_batches_do_not_depend_on_workers(tmp_path, workers):
+    tiny.make(tmp_path)
+    data = open_data("tiny", data_root=tmp_path, num_workers=workers)
+    plan = [np.arange(start, start + 7) for start in range(0, 90, 7)]
+    batches = list(data.batches([(clips, 2) for clips in plan], torch.device("cpu")))
+    assert [batch.clip.tolist() for batch in batches] == [clips.tolist() for clips in plan]
+    for batch in batches:
+        torch.testing.assert_close(batch.audio, data.load(batch.clip).audio, rtol=0, atol=0)
+        assert batch.label[batch.replayed].tolist() == data.label[batch.clip][-2:].tolist()
+        assert len(batch.label[batch.new]) == 5
