@@ -4,4 +4,4 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 # shellcheck source=utils/launch.sh
 . "$here/utils/launch.sh"
-launch fine_tuning "dataset modality" "$@"
+launch train_incremental.py "dataset modality" "$@" --method fine_tuning

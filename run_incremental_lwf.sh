@@ -5,10 +5,10 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 # shellcheck source=utils/launch.sh
 . "$here/utils/launch.sh"
 case ${3-} in
-'' | -*) launch lwf "dataset modality" "$@" ;;
+'' | -*) launch train_incremental.py "dataset modality" "$@" --method lwf ;;
 *)
     # Older instructions run iCaRL this way.
     echo "With a classifier ($3) this is iCaRL: running run_incremental_icarl.sh"
-    launch icarl "dataset modality classifier" "$@"
+    launch train_incremental.py "dataset modality classifier" "$@" --method icarl
     ;;
 esac

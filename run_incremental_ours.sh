@@ -4,4 +4,4 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 # shellcheck source=utils/launch.sh
 . "$here/utils/launch.sh"
-launch avcil "dataset" "$@"
+launch train_incremental.py "dataset" "$@" --method avcil

@@ -20,7 +20,8 @@ from engine.options import check_memory, parse, resolve
 from engine.progress import log, log_to
 from engine.run_folder import RunFolder, environment
 from engine.tasks import make_tasks
-from utils.errors import InputError, command
+from utils.devices import choose_device
+from utils.errors import command
 from utils.random_order import seed_everything
 from utils.tables import results_rows, text_table
 
@@ -56,29 +57,18 @@ def main(arguments=None):
     log.info(f"\nDone: results, curves and checkpoints are in {os.path.relpath(folder.path)}")
 
 
-def choose_device(name):
-    """The torch device called ``name``; "auto" is CUDA when there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {name}: {str(error).splitlines()[0]}; try --device auto or cpu") from None
-    return device
-
-
 def describe(args, data, tasks, device):
-    """One paragraph on what is about to run."""
-    files = ", ".join(os.path.relpath(feature.path) for feature in data.features.values())
+    """A few lines on what is about to run."""
     sizes = "+".join(str(task.num_new) for task in tasks)
     counts = " / ".join(str(int((data.split == split).sum())) for split in range(3))
-    return (
-        f"{args.method} ({args.classifier}, {args.modality}, {args.variant}) on {args.dataset},"
-        f" seed {args.seed}, {device}\n"
-        f"{data.num_classes} classes in {len(tasks)} steps ({sizes}); {counts} clips for training / validation / test\n"
-        f"{args.max_epochs} epochs per step, memory {args.memory_size}; features: {files}"
-    )
+    lines = [
+        f"{args.method} ({args.classifier}, {args.modality}, {args.variant}) on {args.dataset}, seed {args.seed},"
+        f" {device}",
+        f"{data.num_classes} classes in {len(tasks)} steps ({sizes}); {counts} clips for training / validation / test",
+        f"{args.max_epochs} epochs per step, memory {args.memory_size}",
+    ]
+    lines += [f"{sense} features: {feature.describe_origin()}" for sense, feature in data.features.items()]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import torch
 from engine.options import build_parser, resolve
 from utils.errors import InputError
 from utils.files import write_json, written_aside
+from utils.results import NOT_DEFINING
 
-# Options that do not change what is computed, and those that have a place of their own in the name.
-NOT_DEFINING = {"save_root", "run_dir", "overwrite", "device", "num_workers"}
+# Options that have a place of their own in the name of a run.
 IN_NAME = ("dataset", "method", "modality", "classifier", "variant", "seed")
 LONGEST_NAME = 150
 

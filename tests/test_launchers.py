@@ -47,10 +47,12 @@ def test_a_classifier_makes_lwf_icarl(tmp_path):
 
 
 def test_usage(tmp_path):
-    for name, given in (("ours", []), ("ssil", ["AVE"]), ("icarl", ["AVE", "audio"]), ("ours", ["--help"])):
+    for name, given in (("ours", []), ("ssil", ["AVE"]), ("icarl", ["AVE", "audio"])):
         done = launch(name, *given, cwd=tmp_path)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1 and f"usage: sh run_incremental_{name}.sh 'dataset'" in done.stderr
+    done = launch("ours", "--help", cwd=tmp_path)
+    assert done.returncode == 0 and "--lam_I" in done.stdout
 
 
 def test_from_a_path_with_a_space(tmp_path):

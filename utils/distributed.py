@@ -3,10 +3,9 @@
 import os
 from datetime import timedelta
 
-import torch
 from torch import distributed
 
-from utils.errors import InputError
+from utils.devices import choose_device
 
 
 class Group:
@@ -24,15 +23,9 @@ class Group:
 
     def device(self, name):
         """The torch device ``name`` ("auto": CUDA if there is one); of "cuda", each process gets its own."""
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name == "cuda" and self.world > 1:
-            name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-        try:
-            device = torch.device(name)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(f"--device {name}: {str(error).splitlines()[0]}; try --device auto or cpu") from None
+        device = choose_device(name)
+        if str(device) == "cuda" and self.world > 1:
+            device = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
         return device
 
     def share_of(self, count):

@@ -13,14 +13,29 @@ FILES = {
     "visual": ("visual_pretrained_feature", ("visual_features.h5", "visual_pretrained_feature_dict.npy")),
 }
 
+# What the extraction records that tells one kind of features from another.
+ORIGIN = ("encoder", "checkpoint_sha256", "sample_rate", "normalize_fbank", "frame_rate", "pooling")
 
-class DictFeatures:
-    """A released ``.npy`` dictionary, held in memory once."""
+
+class Features:
+    """The features of one sense: ``features[id]`` is an array; ``attributes`` say how they were made, if known."""
 
     def __init__(self, path):
         self.path = path
-        self.arrays = load_npy_dict(path)
         self.attributes = {}
+
+    def describe_origin(self):
+        """The file, and for features of our own extraction the encoder and its options."""
+        made = ", ".join(f"{key} {self.attributes[key]}" for key in ORIGIN if key in self.attributes)
+        return os.path.relpath(self.path) + (f" ({made})" if made else "")
+
+
+class DictFeatures(Features):
+    """A released ``.npy`` dictionary, held in memory once."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.arrays = load_npy_dict(path)
 
     def __contains__(self, video):
         return video in self.arrays
@@ -33,11 +48,11 @@ class DictFeatures:
         return array.shape, array.dtype
 
 
-class HDF5Features:
+class HDF5Features(Features):
     """An HDF5 file with one data set per id, read as it is needed."""
 
     def __init__(self, path):
-        self.path = path
+        super().__init__(path)
         try:
             self.file = h5py.File(path, "r")
             self.ids = set(self.file)

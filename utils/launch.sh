@@ -10,17 +10,18 @@ else
     python=${PYTHON:-python3}
 fi
 
-# launch METHOD "names of positional arguments" COMMAND-LINE...: train with the named arguments turned into flags.
+# launch SCRIPT "names of positional arguments" COMMAND-LINE...: run it with the named arguments turned into flags.
 launch() {
-    method=$1
+    script=$1
     names=$2
     shift 2
+    case ${1-} in -h | --help) names= ;; esac
     for name in $names; do
         case ${1-} in
         '' | -*)
             usage=
             for each in $names; do usage="$usage '$each'"; done
-            echo "error: no $name given; usage: sh $(basename "$0")$usage [flags of train_incremental.py]" >&2
+            echo "error: no $name given; usage: sh $(basename "$0")$usage [flags of $script]" >&2
             exit 2
             ;;
         esac
@@ -28,5 +29,5 @@ launch() {
         shift
         set -- "$@" "--$name" "$value"
     done
-    exec "$python" "$here/train_incremental.py" --method "$method" "$@"
+    exec "$python" "$here/$script" "$@"
 }

@@ -4,9 +4,10 @@ import json
 import os
 import statistics
 
-from engine.run_folder import NOT_DEFINING
 from utils.errors import InputError
 
+# Options that do not change what a run computes.
+NOT_DEFINING = {"save_root", "run_dir", "overwrite", "device", "num_workers"}
 FIGURES = ("accuracy_per_step", "mean_accuracy", "average_forgetting")
 
 

@@ -1,0 +1,17 @@
+"""Where to compute."""
+
+import torch
+
+from utils.errors import InputError
+
+
+def choose_device(name):
+    """The torch device called ``name``; "auto" is CUDA when there is one. InputError if it cannot be used."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}; try --device auto or cpu") from None
+    return device
