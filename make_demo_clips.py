@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
-from utils.command_line import DATA_ROOT, RAW_ROOT, OneLineParser, cores, not_negative, positive
+from utils.command_line import DATA_ROOT, RAW_ROOT, OneLineParser, cores, positive, seed
 from utils.dial_tones import FRAME_RATE, NAMES, SAMPLE_RATE, SIDE, clip_id, render
 from utils.errors import InputError, command
 from utils.files import written_aside
@@ -35,7 +35,7 @@ def main(arguments=None):
     parser.add_argument("--train", type=positive, default=50, help="clips per class for training")
     parser.add_argument("--val", type=positive, default=12, help="clips per class for validation")
     parser.add_argument("--test", type=positive, default=30, help="clips per class for test")
-    parser.add_argument("--seed", type=not_negative, default=0, help="seed of all that is random")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of all that is random")
     args = parser.parse_args(arguments)
     digits = load_digits()
     clips = choose(digits.target, {"train": args.train, "val": args.val, "test": args.test}, args.seed)

@@ -15,6 +15,7 @@ from utils.command_line import (
     not_negative_number,
     positive,
     positive_number,
+    seed,
 )
 from utils.errors import InputError
 
@@ -62,13 +63,13 @@ def _add_job(group):
         default="released",
         help="released reproduces the published tables; corrected is what each method's paper defines",
     )
-    group.add_argument("--seed", type=int, default=42, help="seed of weights, batches and exemplars")
+    group.add_argument("--seed", type=seed, default=42, help="seed of weights, batches and exemplars")
 
 
 def _add_data(group):
     group.add_argument("--data_root", default=DATA_ROOT, help="folder of the data sets' folders")
     group.add_argument("--num_classes", type=positive, help="learn the first so many classes; default: all")
-    group.add_argument("--class_order_seed", type=int, help="shuffle the class order; default: the given order")
+    group.add_argument("--class_order_seed", type=seed, help="shuffle the class order; default: the given order")
     group.add_argument(
         "--num_frames", type=positive, help=f"frames in visual features stored flat; default: {DEFAULT_FRAMES}"
     )
@@ -119,6 +120,7 @@ def resolve(args, num_classes):
     """Fill in, from the presets, what the user left out. Returns a new namespace."""
     chosen = argparse.Namespace(**vars(args))
     chosen.num_classes = num_classes
+    chosen.data_root = os.path.abspath(args.data_root)
     for name, value in preset(args.dataset, args.method, args.modality, num_classes).items():
         if getattr(chosen, name, value) is None:
             setattr(chosen, name, value)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from engine.options import build_parser, resolve
+from utils.datasets import find_dataset
 from utils.errors import InputError
 from utils.files import write_json, written_aside
 from utils.results import NOT_DEFINING
@@ -36,7 +37,7 @@ def overrides(args, method):
     """The options whose values differ from the preset, by name."""
     usual = build_parser(method).parse_args(["--dataset", args.dataset])
     usual.method, usual.modality = args.method, args.modality
-    usual = vars(resolve(usual, args.num_classes))
+    usual = vars(resolve(usual, args.num_classes)) | {"num_classes": find_dataset(args.dataset).num_classes}
     skip = NOT_DEFINING | set(IN_NAME)
     return {key: value for key, value in sorted(vars(args).items()) if key not in skip and value != usual[key]}
 
@@ -66,12 +67,14 @@ class RunFolder:
 
     def start(self):
         """Make the folder, cleared of an earlier attempt, and write down the arguments and the environment."""
-        for name in ("results.json", "steps.jsonl", "epochs.csv", "figures", "checkpoints"):
+        os.makedirs(self.path, exist_ok=True)
+        _remove(self.file("results.json"))
+        write_json(self.file("arguments.json"), vars(self.args))
+        for name in ("steps.jsonl", "epochs.csv", "figures", "checkpoints"):
             _remove(self.file(name))
         for name in ("figures", "checkpoints"):
             os.makedirs(self.file(name))
         self.add_lines("epochs.csv", ["step,epoch,name,value"])
-        write_json(self.file("arguments.json"), vars(self.args))
         write_json(self.file("environment.json"), environment())
 
     def file(self, *names):
@@ -96,7 +99,7 @@ class RunFolder:
     def _refuse_other_run(self):
         path = self.file("arguments.json")
         if not os.path.exists(path):
-            if os.path.isdir(self.path) and os.listdir(self.path) and not self.args.overwrite:
+            if os.path.isdir(self.path) and os.listdir(self.path):
                 raise InputError(f"{self.path}: not empty and not the folder of a run; choose another --run_dir")
             return
         other, mine = _read_arguments(path), json.loads(json.dumps(defining(self.args)))

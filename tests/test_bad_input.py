@@ -132,6 +132,9 @@ def test_dataset_that_does_not_exist_lists_those_that_do(data):
         (["--lr", "nan"], "above 0"),
         (["--max_epochs", "0"], "whole number of 1 or more"),
         (["--device", "abacus"], "--device abacus"),
+        (["--device", "meta"], "--device meta"),
+        (["--seed", "-1"], "'-1' is not a whole number from 0"),
+        (["--class_order_seed", "5000000000"], "4294967295"),
         (["--method", "magic"], "no such method"),
     ],
 )

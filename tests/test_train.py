@@ -102,8 +102,9 @@ def test_learning_beats_chance_and_joint_beats_fine_tuning(tmp_path):
 
 DEFINING = [
     *(["--seed", "1"], ["--lr", "0.01"], ["--memory_size", "20"], ["--variant", "corrected"], ["--lam", "0.1"]),
-    *(["--classes_per_step", "3"], ["--no-class_contrastive"], ["--milestones", "5"], ["--lr_decay"]),
+    *(["--classes_per_step", "3"], ["--no-class_contrastive"], ["--milestones", "5"], ["--lr_decay", "0.5"]),
     ["--num_frames", "4"],
+    ["--num_classes", "14"],
     *(["--class_order_seed", "0"], ["--data_root", "elsewhere"], ["--train_batch_size", "8"], ["--allow_missing"]),
 ]
 
@@ -111,7 +112,7 @@ DEFINING = [
 def test_different_runs_have_different_folders():
     def path(flags):
         args, method = parse(["--dataset", "AVE", *flags])
-        return run_path(resolve(args, 28), method)
+        return run_path(resolve(args, args.num_classes or 28), method)
 
     paths = {path(sum(some, [])) for count in (0, 1, 2) for some in itertools.combinations(DEFINING, count)}
     assert len(paths) == 1 + len(DEFINING) + len(DEFINING) * (len(DEFINING) - 1) // 2
