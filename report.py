@@ -22,9 +22,13 @@ def main(arguments=None):
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
     args = parser.parse_args(arguments)
     groups = group_seeds(find_runs(args.folders))
-    counts = sorted({len(runs) for _, runs in groups})
+    sizes = [len(runs) for _, runs in groups]
+    counts = sorted({min(sizes), max(sizes)})
     print(FORMATS[args.format](results_rows(groups)))
-    print(f"\n{sum(len(runs) for _, runs in groups)} runs; {'-'.join(map(str, counts))} seeds per row; per cent")
+    seeds = (
+        f"mean and standard deviation of {' to '.join(map(str, counts))} seeds" if counts != [1] else "one seed each"
+    )
+    print(f"\n{sum(len(runs) for _, runs in groups)} runs, {seeds}; per cent")
 
 
 if __name__ == "__main__":
