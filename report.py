@@ -23,12 +23,10 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     groups = group_seeds(find_runs(args.folders))
     sizes = [len(runs) for _, runs in groups]
-    counts = sorted({min(sizes), max(sizes)})
     print(FORMATS[args.format](results_rows(groups)))
-    seeds = (
-        f"mean and standard deviation of {' to '.join(map(str, counts))} seeds" if counts != [1] else "one seed each"
-    )
-    print(f"\n{sum(len(runs) for _, runs in groups)} runs, {seeds}; per cent")
+    low, high = min(sizes), max(sizes)
+    seeds = "one seed each" if high == 1 else f"mean and standard deviation of {low} to {high} seeds"
+    print(f"\n{sum(sizes)} runs, {seeds}; per cent")
 
 
 if __name__ == "__main__":
