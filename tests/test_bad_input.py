@@ -1,7 +1,5 @@
 """Bad input ends a command with exit code 2 and one line that says what is wrong, and nothing is written."""
 
-import contextlib
-import io
 import shutil
 
 import h5py
@@ -9,39 +7,15 @@ import numpy as np
 import pytest
 
 import report
-import train_incremental
 from tests import tiny
+from tests.tiny import change, features, refused
 from utils.pickles import load_npy_dict
-
-
-def refused(root, *flags, method="fine_tuning", main=train_incremental.main):
-    """Run the command; check how it ends; return its one line."""
-    printed, errors = io.StringIO(), io.StringIO()
-    arguments = tiny.flags(root, method, *flags) if main is train_incremental.main else list(flags)
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
-    assert not (root / "save").exists()
-    lines = errors.getvalue().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), lines
-    return lines[0]
 
 
 @pytest.fixture
 def data(tmp_path):
     tiny.make(tmp_path)
     return tmp_path
-
-
-def features(data, sense):
-    return data / "tiny" / f"{sense}_pretrained_feature" / f"{sense}_pretrained_feature_dict.npy"
-
-
-def change(data, sense, edit):
-    path = features(data, sense)
-    arrays = {video: array.copy() for video, array in load_npy_dict(path).items()}
-    edit(arrays)
-    np.save(path, arrays)
 
 
 def test_missing_feature_file(data):
@@ -58,7 +32,7 @@ def test_missing_ids_and_their_cure(data, capsys):
     assert "left out of every split" in printed
 
 
-@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "NaN or infinite"), (-np.inf, "infinite")])
+@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")])
 def test_values_that_are_no_numbers(data, value, word):
     change(data, "visual", lambda arrays: arrays["-val_2_1"].__setitem__((3, 4), value))
     line = refused(data)

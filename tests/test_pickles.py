@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -116,6 +117,16 @@ def test_forged_length_allocates_nothing(tmp_path):
     path.write_bytes(whole[:position] + b"\x8e" + (2**62).to_bytes(8, "little") + whole[position + 5 :])
     with pytest.raises(InputError, match="ends early"):
         load_npy_dict(path)
+
+
+def test_forged_header_allocates_nothing(tmp_path):
+    path = tmp_path / "x.npy"
+    path.write_bytes(b"\x93NUMPY\x02\x00" + (2**32 - 1).to_bytes(4, "little") + b"{")
+    tracemalloc.start()
+    with pytest.raises(InputError, match="ends early"):
+        load_npy_dict(path)
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,12 +1,15 @@
-"""A small data set in the released form, and runs of the command on it."""
+"""A small data set in the released form, ways to spoil it, and runs of the command on it."""
 
 import contextlib
 import io
 import json
+import warnings
 
 import numpy as np
+import pytest
 
 import train_incremental
+from utils.pickles import load_npy_dict
 
 CLASSES, FRAMES, POSITIONS, DIM = 6, 8, 2, 12
 COUNTS = {"train": 9, "val": 3, "test": 4}
@@ -52,3 +55,34 @@ def train(root, method, *more):
     with contextlib.redirect_stdout(printed):
         train_incremental.main(flags(root, method, "--run_dir", str(root / "run"), "--overwrite", *more))
     return printed.getvalue(), json.loads((root / "run" / "results.json").read_text())
+
+
+def refused(root, *more, method="fine_tuning", main=train_incremental.main):
+    """Run the command; check how it ends; return its one line. A warning would be a second one."""
+    printed, errors = io.StringIO(), io.StringIO()
+    arguments = flags(root, method, *more) if main is train_incremental.main else list(more)
+    with (
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(errors),
+        warnings.catch_warnings(),
+        pytest.raises(SystemExit) as ended,
+    ):
+        warnings.simplefilter("error")
+        main(arguments)
+    assert ended.value.code == 2
+    assert not (root / "save").exists()
+    lines = errors.getvalue().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), lines
+    return lines[0]
+
+
+def features(root, sense):
+    """The path of the features of one sense."""
+    return root / "tiny" / f"{sense}_pretrained_feature" / f"{sense}_pretrained_feature_dict.npy"
+
+
+def change(root, sense, edit):
+    """Let ``edit`` change the dictionary of features of one sense."""
+    arrays = {video: array.copy() for video, array in load_npy_dict(features(root, sense)).items()}
+    edit(arrays)
+    np.save(features(root, sense), arrays)

@@ -16,6 +16,9 @@ FILES = {
 # What the extraction records that tells one kind of features from another.
 ORIGIN = ("encoder", "checkpoint_sha256", "sample_rate", "normalize_fbank", "frame_rate", "pooling")
 
+# What h5py raises on files and entries that are damaged, or point to nowhere.
+DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
+
 
 class Features:
     """The features of one sense: ``features[id]`` is an array; ``attributes`` say how they were made, if known."""
@@ -41,7 +44,10 @@ class DictFeatures(Features):
         return video in self.arrays
 
     def __getitem__(self, video):
-        return np.asarray(self.arrays[video])
+        try:
+            return np.asarray(self.arrays[video])
+        except (ValueError, RecursionError):
+            raise InputError(f"{self.path}: {video!r} holds lists of unequal lengths, expected an array") from None
 
     def describe(self, video):
         array = self[video]
@@ -56,24 +62,28 @@ class HDF5Features(Features):
         try:
             self.file = h5py.File(path, "r")
             self.ids = set(self.file)
-        except (OSError, RuntimeError, ValueError) as error:
+            self.attributes = {key: _plain(value) for key, value in self.file.attrs.items()}
+        except DAMAGED as error:
             raise InputError(f"{path}: no readable HDF5 file ({str(error)[:80]}); make it again") from None
-        self.attributes = {key: _plain(value) for key, value in self.file.attrs.items()}
 
     def __contains__(self, video):
         return video in self.ids
 
     def __getitem__(self, video):
-        try:
-            return self.file[video][()]
-        except (OSError, RuntimeError, KeyError, TypeError) as error:
-            raise InputError(f"{self.path}: {video!r} is unreadable ({str(error)[:80]}); make it again") from None
+        return self._read(video, lambda entry: entry[()])
 
     def describe(self, video):
-        entry = self.file[video]
-        if not isinstance(entry, h5py.Dataset):
-            raise InputError(f"{self.path}: {video!r} is a group, expected one data set per video id")
-        return entry.shape, entry.dtype
+        # A data set without a dataspace has no shape; it holds as much as a scalar would.
+        return self._read(video, lambda entry: (entry.shape or (), entry.dtype))
+
+    def _read(self, video, what):
+        try:
+            entry = self.file[video]
+            if isinstance(entry, h5py.Dataset):
+                return what(entry)
+        except DAMAGED as error:
+            raise InputError(f"{self.path}: {video!r} is unreadable ({str(error)[:80]}); make it again") from None
+        raise InputError(f"{self.path}: {video!r} is a group, expected one data set per video id")
 
 
 def open_features(folder, sense):
@@ -106,15 +116,18 @@ def check_features(features, videos, dims, progress):
     bad = [video for video in progress(videos) if not _finite(features[video])]
     if bad:
         raise InputError(
-            f"{features.path}: {len(bad)} clips hold NaN or infinite values: {', '.join(bad[:5])}; extract them"
-            " again, or remove them from the file and pass --allow_missing"
+            f"{features.path}: {len(bad)} clips hold values that are NaN, infinite or too large for float32:"
+            f" {', '.join(bad[:5])}; extract them again, or remove them from the file and pass --allow_missing"
         )
     return shape
 
 
 def _finite(array):
-    # One pass without a temporary: a sum is finite unless a value is not (float16 and float32 cannot overflow it).
-    return bool(np.isfinite(array.sum(dtype=np.float64))) or bool(np.isfinite(array).all())
+    with np.errstate(all="ignore"):
+        # float64 is checked as what training makes of it.
+        array = array.astype(np.float32, copy=False) if array.itemsize > 4 else array
+        # One pass without a temporary: a sum is finite unless a value is not (it is too wide to overflow).
+        return bool(np.isfinite(array.sum(dtype=np.float64)))
 
 
 def _plain(value):

@@ -22,7 +22,7 @@ def load_npy_dict(path):
     """
     try:
         with open(path, "rb") as file:
-            value = _read_npy_object(file)
+            value = _read_npy_object(_BoundedFile(file))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (RefusedError, DamagedError) as error:
@@ -45,6 +45,8 @@ def _read_npy_object(file):
         version = np.lib.format.read_magic(file)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, _, dtype = read_header[version](file)
+    except DamagedError:
+        raise
     except Exception as error:  # numpy parses the header as Python source, which fails in many ways
         raise DamagedError(f"not a .npy file ({str(error)[:80]}); download or save it again") from None
     if not dtype.hasobject or shape != ():
@@ -53,9 +55,9 @@ def _read_npy_object(file):
 
 
 def read_data_pickle(file):
-    """Build the value described by the pickle at the file's position; RefusedError or DamagedError if it is no data."""
+    """Build the value of the pickle at the (bounded) file's position; RefusedError or DamagedError if it is no data."""
     try:
-        value = _Builder().run(pickletools.genops(_BoundedFile(file)))
+        value = _Builder().run(pickletools.genops(file))
     except (RefusedError, DamagedError):
         raise
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, EOFError, MemoryError) as error:

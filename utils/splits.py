@@ -74,8 +74,9 @@ def _class_names(path, used):
     unknown = [name for name in used if name not in set(names)]
     if unknown:
         raise InputError(f"{path}: label {unknown[0]!r} of splits.csv is not in it; add it, or remove the file")
-    if len(set(names)) != len(names):
-        raise InputError(f"{path}: a class name stands in it twice")
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise InputError(f"{path}: class {repeated!r} stands in it twice; keep one of the two")
     return names
 
 
@@ -116,7 +117,7 @@ def _check_categories(folder, clips, names):
     for split, part in clips.items():
         for video, label in part.items():
             told = categories.get(split, {}).get(video) if isinstance(categories.get(split), dict) else None
-            if names.get(told) != label:
+            if not isinstance(told, str) or names.get(told) != label:
                 raise InputError(
                     f"{path}: {video!r} in {split} is {told!r} here but class {label} in all_classId_vid_dict.npy;"
                     " take the three files from one release"
