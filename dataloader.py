@@ -2,7 +2,7 @@
 
 data = open_data("AVE", modality="audio-visual")
 clips = data.clips("train", slice(0, 7))
-for batch in data.batches([clips[:256]], device): ...
+for batch in data.batches([clips[:256]]): ...
 """
 
 from collections import deque
@@ -14,26 +14,31 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from model.tokens import Tokens
 from utils.command_line import DATA_ROOT
+from utils.data_checks import check_classes, choose_classes, drop_missing, frames_first
 from utils.datasets import dataset_folder
-from utils.errors import InputError
-from utils.features import check_features, open_features
+from utils.feature_scan import common_shape, read_all
+from utils.feature_store import open_features
+from utils.memory import device_bytes, host_bytes
 from utils.splits import SPLITS, read_splits
-
-DEFAULT_FRAMES = 8
+from utils.store_writer import token_mean
+from utils.token_tiers import TokenTiers
 
 
 @dataclass
 class Batch:
     """Clips of one step of training or inference; the last ``num_replayed`` of them come from the exemplar memory.
 
-    ``clip`` (B,) indices into the data, ``label`` (B,), ``audio`` (B, A) and ``visual`` (B, F, S, D) or None.
+    ``clip`` (B,) indices into the data, ``label`` (B,), ``audio`` (B, A) or None. ``visual``: with both senses the
+    clips' model.tokens.Tokens, of shape (F, S, D) each (``.tensor()`` has them in one piece); in visual runs, which
+    use nothing else, their mean as a tensor (B, 1, 1, D).
     """
 
     clip: np.ndarray
     label: torch.Tensor
     audio: torch.Tensor | None
-    visual: torch.Tensor | None
+    visual: Tokens | torch.Tensor | None
     num_replayed: int = 0
 
     def __len__(self):
@@ -53,16 +58,19 @@ class Batch:
 class IncrementalData:
     """Clips with labels in class order, and their features. The class order is applied already: labels are 0..C-1.
 
-    ``ids[i]``, ``label[i]`` and ``split[i]`` describe clip i; ``index[video id]`` is its number.
+    ``ids[i]``, ``label[i]`` and ``split[i]`` describe clip i; ``index[video id]`` is its number. ``vectors``: one per
+    clip and sense, on ``device`` from the start; ``tokens``: utils.token_tiers.TokenTiers, or None.
     """
 
-    def __init__(self, classes, clips, features, audio_dim, visual_shape, num_workers=1):
-        self.classes, self.features, self.num_workers = classes, features, num_workers
-        self.audio_dim, self.visual_shape = audio_dim, visual_shape
+    def __init__(self, classes, clips, device="cpu"):
+        self.classes, self.device = classes, torch.device(device)
         self.ids = [video for split in SPLITS for video in clips[split]]
         self.index = {video: number for number, video in enumerate(self.ids)}
         self.label = np.array([label for split in SPLITS for label in clips[split].values()], dtype=np.int64)
         self.split = np.repeat(np.arange(len(SPLITS)), [len(clips[split]) for split in SPLITS])
+        self.labels = torch.from_numpy(self.label).to(self.device)
+        self.features, self.vectors, self.tokens = {}, {}, None
+        self.audio_dim = self.visual_shape = None
 
     @property
     def num_classes(self):
@@ -89,39 +97,39 @@ class IncrementalData:
         """Indices of the clips with these ids."""
         return np.array([self.index[video] for video in videos], dtype=np.int64)
 
-    def batches(self, plan, device):
+    def place(self, clips):
+        """Bring the features of ``clips``, which the coming epochs use, as near as they fit."""
+        if self.tokens:
+            self.tokens.place(clips, partial(tqdm, desc="Reading features", disable=None, leave=False))
+
+    def owned(self, clips):
+        """Those of ``clips`` whose tokens are this process's part; all of them if it is alone."""
+        return self.tokens.owned(clips) if self.tokens else clips
+
+    def batches(self, plan):
         """Yield a Batch for each of ``plan``: arrays of clip indices, or pairs (indices, number replayed).
 
-        Up to ``num_workers`` threads read ahead; the order and the content do not depend on them.
+        What must cross to a GPU is fetched one batch ahead; neither order nor content depend on it.
         """
         plan = (entry if isinstance(entry, tuple) else (entry, 0) for entry in plan)
-        if self.num_workers == 0:
-            yield from (self.load(clips, device, replayed) for clips, replayed in plan)
+        if not self.tokens or not self.tokens.crosses:
+            yield from (self.load(*entry) for entry in plan)
             return
-        with ThreadPoolExecutor(self.num_workers) as pool:
+        with ThreadPoolExecutor(1) as pool:
             ahead = deque()
-            for clips, replayed in plan:
-                ahead.append(pool.submit(self.load, clips, device, replayed))
-                if len(ahead) > self.num_workers:
+            for entry in plan:
+                ahead.append(pool.submit(self.load, *entry))
+                if len(ahead) > 1:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
 
-    def load(self, clips, device="cpu", num_replayed=0):
-        """Read the features of ``clips`` (indices) as float32 onto ``device``."""
-        audio, visual = (self._gather(sense, clips, device) for sense in ("audio", "visual"))
-        label = torch.from_numpy(self.label[clips]).to(device)
-        return Batch(clips, label, audio, visual, num_replayed)
-
-    def _gather(self, sense, clips, device):
-        if sense not in self.features:
-            return None
-        shape = (self.audio_dim,) if sense == "audio" else self.visual_shape
-        out = torch.empty((len(clips), *shape), pin_memory=torch.device(device).type == "cuda")
-        rows = out.numpy().reshape(len(clips), -1)
-        for row, clip in zip(rows, clips, strict=True):
-            row[:] = self.features[sense][self.ids[clip]].reshape(-1)
-        return out.to(device, non_blocking=True)
+    def load(self, clips, num_replayed=0):
+        """The Batch of ``clips`` (indices)."""
+        rows = torch.from_numpy(clips).to(self.device, non_blocking=True)
+        vectors = {sense: values.index_select(0, rows) for sense, values in self.vectors.items()}
+        visual = self.tokens.tokens(clips) if self.tokens else vectors.get("visual")
+        return Batch(clips, self.labels.index_select(0, rows), vectors.get("audio"), visual, num_replayed)
 
 
 def open_data(
@@ -133,83 +141,63 @@ def open_data(
     num_frames=None,
     allow_missing=False,
     num_workers=1,
+    device="cpu",
+    device_cache="auto",
+    host_cache="auto",
+    group=None,
 ):
     """Open the data set ``dataset`` under ``data_root`` for one modality, and check all that training relies on.
 
     ``num_classes`` keeps the first so many classes; ``class_order_seed`` shuffles their order. ``num_frames`` splits
     visual features stored flat, (frames x positions, dims); default 8. ``allow_missing`` leaves clips without features
-    out of every split. Raises InputError, in one line, on anything that does not fit.
+    out of every split. ``device_cache`` and ``host_cache`` (GB, or auto) bound the memory for visual tokens;
+    ``group`` (utils.distributed.Group) shares them with other processes. Raises InputError, in one line, on anything
+    that does not fit.
     """
     folder = dataset_folder(data_root, dataset)
     splits = read_splits(folder)
-    classes, clips = _choose_classes(splits, num_classes, class_order_seed)
+    classes, clips = choose_classes(splits, num_classes, class_order_seed)
     features = {sense: open_features(folder, sense) for sense in ("audio", "visual") if sense in modality}
     for feature in features.values():
-        clips = _drop_missing(feature, clips, allow_missing)
-    _check_classes(splits.source, classes, clips)
-    videos = [video for split in SPLITS for video in clips[split]]
-    audio_dim = visual_shape = None
+        clips = drop_missing(feature, clips, allow_missing)
+    check_classes(splits.source, classes, clips)
+    data = IncrementalData(classes, clips, device)
+    data.features = features
     if "audio" in features:
-        (audio_dim,) = check_features(features["audio"], videos, (1,), _bar("audio"))
+        (data.audio_dim,) = common_shape(features["audio"], data.ids, (1,))
+        data.vectors["audio"] = _vectors(features["audio"], data, data.audio_dim)
     if "visual" in features:
-        shape = check_features(features["visual"], videos, (2, 3), _bar("visual"))
-        visual_shape = _frames_first(features["visual"].path, shape, num_frames)
-    return IncrementalData(classes, clips, features, audio_dim, visual_shape, num_workers)
+        shape = common_shape(features["visual"], data.ids, (2, 3))
+        data.visual_shape = frames_first(features["visual"].path, shape, num_frames)
+        if modality == "visual":
+            # Of visual tokens alone, nothing but their mean is ever used.
+            data.vectors["visual"] = _means(features["visual"], data, shape[-1])[:, None, None]
+        else:
+            if not features["visual"].checked:
+                read_all(features["visual"], data.ids, _bar("visual"))
+            budgets = device_bytes(device_cache, data.device), host_bytes(host_cache, data.device)
+            data.tokens = TokenTiers(
+                features["visual"], data.ids, data.visual_shape, data.device, *budgets, group, num_workers
+            )
+    return data
+
+
+def _vectors(feature, data, width, reduce=lambda array: array, sense="audio"):
+    """One vector (width,) per clip as a tensor on the device: its feature, passed through ``reduce``."""
+    vectors = np.empty((len(data.ids), width), np.float32)
+
+    def keep(number, array):
+        vectors[number] = reduce(array)
+
+    read_all(feature, data.ids, _bar(sense), keep)
+    return torch.from_numpy(vectors).to(data.device)
+
+
+def _means(feature, data, width):
+    if feature.means is None:
+        return _vectors(feature, data, width, token_mean, "visual")
+    return torch.from_numpy(feature.means[feature.rows(data.ids)]).to(data.device)
 
 
 def _bar(sense):
     return partial(tqdm, desc=f"Checking {sense} features", disable=None, leave=False)
-
-
-def _choose_classes(splits, num_classes, class_order_seed):
-    found = len(splits.classes)
-    if not found:
-        raise InputError(f"{splits.source}: no clip in split train; add some")
-    count = found if num_classes is None else num_classes
-    if not 1 <= count <= found:
-        raise InputError(f"--num_classes {count}: {splits.source} has {found} classes")
-    order = np.arange(count)
-    if class_order_seed is not None:
-        order = np.random.default_rng(class_order_seed).permutation(count)
-    new_label = {int(old): new for new, old in enumerate(order)}
-    clips = {
-        split: {video: new_label[label] for video, label in part.items() if label in new_label}
-        for split, part in splits.clips.items()
-    }
-    return [splits.classes[label] for label in order], clips
-
-
-def _drop_missing(feature, clips, allow_missing):
-    missing = [video for split in SPLITS for video in clips[split] if video not in feature]
-    if not missing:
-        return clips
-    some = f"{feature.path}: no feature for {len(missing)} clips of the splits: {', '.join(missing[:5])}"
-    if not allow_missing:
-        raise InputError(f"{some}; extract them, or pass --allow_missing to leave them out of every split")
-    print(f"{some}; left out of every split (--allow_missing)", flush=True)
-    gone = set(missing)
-    return {split: {v: label for v, label in part.items() if v not in gone} for split, part in clips.items()}
-
-
-def _check_classes(source, classes, clips):
-    present = {split: set(part.values()) for split, part in clips.items()}
-    for split in SPLITS:
-        if not present[split]:
-            raise InputError(f"{source}: no clip in split {split}; add some")
-    for label, name in enumerate(classes):
-        lacking = [split for split in SPLITS if label not in present[split]]
-        if lacking:
-            raise InputError(
-                f"{source}: class {name!r} has no {' and no '.join(lacking)} clip; add some, or remove the class"
-            )
-
-
-def _frames_first(path, shape, num_frames):
-    if len(shape) == 3:
-        if num_frames not in (None, shape[0]):
-            raise InputError(f"{path}: holds {shape[0]} frames, --num_frames {num_frames} does not fit; leave it out")
-        return shape
-    frames = DEFAULT_FRAMES if num_frames is None else num_frames
-    if frames < 1 or shape[0] % frames:
-        raise InputError(f"{path}: {shape[0]} tokens are not a multiple of {frames} frames; pass --num_frames")
-    return frames, shape[0] // frames, shape[1]

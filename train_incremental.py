@@ -39,6 +39,9 @@ def main(arguments=None):
         num_frames=args.num_frames,
         allow_missing=args.allow_missing,
         num_workers=args.num_workers,
+        device=device,
+        device_cache=args.device_cache,
+        host_cache=args.host_cache,
     )
     args = resolve(args, data.num_classes)
     tasks = make_tasks(data.num_classes, args.classes_per_step, args.last_step_remainder)

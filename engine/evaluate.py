@@ -13,7 +13,7 @@ def predict(learner, split, classes):
     clips = learner.data.clips(split, classes)
     size = learner.args.infer_batch_size
     plan = [clips[start : start + size] for start in range(0, len(clips), size)]
-    predictions = [learner.scores(batch).argmax(1) for batch in learner.data.batches(plan, learner.device)]
+    predictions = [learner.scores(batch).argmax(1) for batch in learner.data.batches(plan)]
     return clips, learner.data.label[clips], torch.cat(predictions).cpu().numpy()
 
 

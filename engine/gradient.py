@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from engine.evaluate import accuracy
 from engine.learner import Learner
+from engine.lessons import ask
 from engine.memory import ExemplarMemory, choose_randomly
 from engine.replay import paired_pass, shuffled_pass
 from model.heads import GrowingLinear
-from model.network import AudioVisualNet
+from model.network import PRECISIONS, AudioVisualNet
 from utils.errors import InputError
 
 
@@ -30,7 +31,7 @@ class GradientLearner(Learner):
     def __init__(self, args, data, device):
         super().__init__(args, data, device)
         self.network = self.teacher = None
-        self.lessons, self.lesson_of = {}, None
+        self.lessons = None
         self.sizes = []  # classes added to the head at each step
         self.memory = ExemplarMemory(args.memory_size)
 
@@ -72,26 +73,26 @@ class GradientLearner(Learner):
         """A freshly initialised network for ``num_classes`` classes."""
         self.sizes = [num_classes]
         data = self.data
-        network = AudioVisualNet(self.args.modality, num_classes, data.audio_dim, data.visual_dim, self.head)
+        precision = PRECISIONS[self.args.precision]
+        network = AudioVisualNet(self.args.modality, num_classes, data.audio_dim, data.visual_dim, self.head, precision)
         return network.to(self.device)
 
     def forward(self, network, batch):
         return network(batch.audio, batch.visual)
 
-    @torch.no_grad()
-    def take_lessons(self, clips):
-        """Ask the teacher about ``clips`` once: neither it nor their features change during a step."""
+    def batches(self, clips):
+        """The Batch objects of ``clips`` (indices) in order, of the size for inference."""
         size = self.args.infer_batch_size
-        plan = [clips[start : start + size] for start in range(0, len(clips), size)]
-        parts = [self.lesson(batch) for batch in self.data.batches(plan, self.device)]
-        self.lessons = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        self.lesson_of = np.full(len(self.data.ids), -1)
-        self.lesson_of[clips] = np.arange(len(clips))
+        return self.data.batches([clips[start : start + size] for start in range(0, len(clips), size)])
+
+    def take_lessons(self, task):
+        """Ask the teacher once about every clip that the epochs of ``task`` use."""
+        clips = np.union1d(self.training_clips(task), self.exemplars())
+        self.lessons = ask(self.lesson, clips, self.batches(clips), self.device)
 
     def taught(self, batch):
         """The rows of ``lesson`` for the clips of ``batch``."""
-        rows = torch.from_numpy(self.lesson_of[batch.clip]).to(self.device)
-        return {name: values[rows] for name, values in self.lessons.items()}
+        return self.lessons(batch.clip)
 
     def begin_task(self, task):
         if task.index == 0:
@@ -107,8 +108,11 @@ class GradientLearner(Learner):
         args = self.args
         optimiser = torch.optim.Adam(self.trainable(), args.lr, weight_decay=args.weight_decay)
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, args.milestones, args.lr_decay)
+        self.data.place(
+            np.concatenate((self.training_clips(task), self.exemplars(), self.data.clips("val", task.seen)))
+        )
         if self.has_teacher and task.index > 0:
-            self.take_lessons(np.union1d(self.training_clips(task), self.exemplars()))
+            self.take_lessons(task)
         best_accuracy, best = -1.0, None
         for epoch in log.epochs(args.max_epochs):
             terms = self.train_epoch(task, optimiser)
@@ -128,7 +132,7 @@ class GradientLearner(Learner):
         """One pass over the training clips. Returns the mean of each loss term over the batches."""
         self.network.train()
         totals, count = {}, 0
-        for batch in self.data.batches(self.epoch_plan(task), self.device):
+        for batch in self.data.batches(self.epoch_plan(task)):
             terms = self.losses(batch, task)
             optimiser.zero_grad(set_to_none=True)
             sum(terms.values()).backward()

@@ -24,9 +24,7 @@ class HerdingLearner(GradientLearner):
         """L2-normalised features (N, D) of ``clips``."""
         start_pass()
         self.network.eval()
-        size = self.args.infer_batch_size
-        plan = [clips[start : start + size] for start in range(0, len(clips), size)]
-        found = [self.forward(self.network, batch)["feature"] for batch in self.data.batches(plan, self.device)]
+        found = [self.forward(self.network, batch)["feature"] for batch in self.batches(clips)]
         return F.normalize(torch.cat(found), dim=1)
 
     def features_by_class(self, clips):

@@ -3,10 +3,9 @@
 import argparse
 import os
 
-from dataloader import DEFAULT_FRAMES
 from engine.presets import preset
 from methods import find_method, method_names
-from model.network import MODALITIES
+from model.network import MODALITIES, PRECISIONS
 from utils.command_line import (
     DATA_ROOT,
     PROJECT,
@@ -17,6 +16,7 @@ from utils.command_line import (
     positive_number,
     seed,
 )
+from utils.data_checks import DEFAULT_FRAMES
 from utils.errors import InputError
 
 SAVE_ROOT = os.path.join(PROJECT, "save")
@@ -74,7 +74,7 @@ def _add_data(group):
         "--num_frames", type=positive, help=f"frames in visual features stored flat; default: {DEFAULT_FRAMES}"
     )
     group.add_argument("--allow_missing", action="store_true", help="leave clips without features out of every split")
-    group.add_argument("--num_workers", type=not_negative, default=1, help="threads that read batches ahead; 0: none")
+    group.add_argument("--num_workers", type=not_negative, default=1, help="threads that read ahead; 0: none")
 
 
 def _add_protocol(group):
@@ -111,6 +111,21 @@ def _add_training(group):
 
 def _add_output(group):
     group.add_argument("--device", default="auto", help="auto (CUDA when there), cpu, cuda or cuda:N")
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="of matrix products: float32, TF32 (on a GPU), or bfloat16 for those of visual tokens",
+    )
+    group.add_argument(
+        "--device_cache",
+        default="auto",
+        metavar="GB",
+        help="memory for tokens on the device; auto: what is free",
+    )
+    group.add_argument(
+        "--host_cache", default="auto", metavar="GB", help="memory beside a GPU for tokens that do not fit; auto: half"
+    )
     group.add_argument("--save_root", default=SAVE_ROOT, help="folder of all runs")
     group.add_argument("--run_dir", help="exactly this folder for this run; default: named by what defines the run")
     group.add_argument("--overwrite", action="store_true", help="replace a different run in the same folder")
@@ -144,5 +159,7 @@ def check_memory(args, method):
 def _check_method(method, args):
     if args.modality not in method.modalities:
         raise InputError(f"--modality {args.modality}: {args.method} takes {', '.join(method.modalities)}")
+    if args.precision == "bf16" and args.modality != "audio-visual":
+        raise InputError(f"--precision bf16: {args.modality} runs have no product of visual tokens; leave it out")
     if args.classifier not in method.classifiers:
         raise InputError(f"--classifier {args.classifier}: {args.method} takes {', '.join(method.classifiers)}")

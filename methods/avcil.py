@@ -6,16 +6,9 @@ clip's sound and sight, by instance and by class (I-AVSC, C-AVSC), and where the
 
 from argparse import BooleanOptionalAction
 
-import torch
-
 from engine.gradient import GradientLearner
-from utils.losses import (
-    attention_distillation,
-    class_contrastive,
-    instance_contrastive,
-    separated_cross_entropy,
-    task_wise_distillation,
-)
+from engine.old_attention import OldAttentionMaps
+from utils.losses import class_contrastive, instance_contrastive, separated_cross_entropy, task_wise_distillation
 
 
 class AVCIL(GradientLearner):
@@ -45,9 +38,20 @@ class AVCIL(GradientLearner):
     def losses(self, batch, task):
         if task.index == 0:
             return super().losses(batch, task)
-        out = self.forward(self.network, batch)
+        old = self.old_attention.of(batch) if self.args.attn_score_distil else None
+        out = self.network(batch.audio, batch.visual, old)
         terms = {"cross_entropy": separated_cross_entropy(out["logits"], batch, task.start)}
         return terms | self._similarity(out, batch) | self._distillation(out, batch, task)
+
+    def take_lessons(self, task):
+        super().take_lessons(task)
+        if self.args.attn_score_distil:
+            self.old_attention = OldAttentionMaps(self.teacher)
+            self.old_attention.keep(self.data, self.exemplars(), self.batches)
+
+    def end_task(self, task):
+        self.old_attention = None  # the next step's clips need the memory
+        super().end_task(task)
 
     def _similarity(self, out, batch):
         args, terms = self.args, {}
@@ -66,10 +70,6 @@ class AVCIL(GradientLearner):
             old_logits = self.taught(batch)["logits"]
             terms["distillation"] = args.lam_KD * task_wise_distillation(out["logits"], old_logits, task.past)
         if args.attn_score_distil:
-            rows = batch.replayed
-            with torch.no_grad():
-                old = self.teacher.attend(batch.audio[rows], batch.visual[rows])
-            for name, dim, weight in (("spatial_scores", 2, args.lam), ("temporal_scores", 1, 1 - args.lam)):
-                distance = attention_distillation(out[name][rows], getattr(old, name), dim)
-                terms[f"VAD_{name.removesuffix('_scores')}"] = weight * distance
+            terms["VAD_spatial"] = args.lam * out["spatial_distance"]
+            terms["VAD_temporal"] = (1 - args.lam) * out["temporal_distance"]
         return terms

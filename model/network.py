@@ -5,20 +5,26 @@ from torch import nn
 
 from model.attention import audio_guided_attention
 from model.heads import GrowingLinear
+from model.sharding import divided, rows_of_all, sum_of_all
+from model.spatial_attention import project, spatial_attention
+from model.tokens import Tokens
 
 MODALITIES = ("audio", "visual", "audio-visual")
+# Dtype of the matrix products of tokens; None: that of the weights.
+PRECISIONS = {"fp32": None, "tf32": None, "bf16": torch.bfloat16}
 
 
 class AudioVisualNet(nn.Module):
     """Classify a clip by its audio feature (B, A), its visual tokens (B, F, S, D), or both.
 
     With both, the audio decides which positions and frames of the visual tokens count; the two projected senses are
-    added. Audio alone is one projection; visual alone is the projection of the mean token.
+    added. Audio alone is one projection; visual alone is the projection of the mean token. ``precision`` is the dtype
+    of the matrix products of tokens, by default that of the weights.
     """
 
-    def __init__(self, modality, num_classes, audio_dim=None, visual_dim=None, head=GrowingLinear):
+    def __init__(self, modality, num_classes, audio_dim=None, visual_dim=None, head=GrowingLinear, precision=None):
         super().__init__()
-        self.modality = modality
+        self.modality, self.precision = modality, precision
         width = audio_dim if modality == "audio" else visual_dim
         # The order of these lines is the order of the random draws: the same seed, the same weights.
         if modality != "visual":
@@ -30,26 +36,47 @@ class AudioVisualNet(nn.Module):
             self.attn_visual_proj = nn.Linear(visual_dim, visual_dim)
         self.classifier = head(width, num_classes)
 
-    def forward(self, audio=None, visual=None):
+    def forward(self, audio=None, visual=None, old=None):
         """Return a dict with ``logits`` (B, classes) and ``feature`` (B, D), the classifier's input.
 
-        Audio-visual adds ``audio`` and ``visual`` (B, D), the two projected senses, ``pooled`` (B, D), and the
-        attention's ``spatial_scores`` (B, F, S, D) and ``temporal_scores`` (B, F, D).
+        Audio-visual, where ``visual`` may also be model.tokens.Tokens, adds ``audio`` and ``visual`` (B, D), the two
+        projected senses, ``pooled`` (B, D), and with ``old`` (engine.old_attention.OldAttention) the
+        ``spatial_distance`` and ``temporal_distance`` of attention from the old network's, per clip.
         """
         if self.modality == "audio-visual":
-            attended = self.attend(audio, visual)
-            return attended._asdict() | self.fuse(torch.relu(self.audio_proj(audio)), attended.pooled)
+            attended = self.attend(audio, visual, old)
+            return attended | self.fuse(torch.relu(self.audio_proj(audio)), attended["pooled"])
         if self.modality == "audio":
             feature = torch.relu(self.audio_proj(audio))
         else:
             feature = torch.relu(self.visual_proj(visual.mean((1, 2))))
         return {"feature": feature, "logits": self.classifier(feature)}
 
-    def attend(self, audio, visual):
-        """Pool the visual tokens as the audio directs (model.attention.Attended)."""
-        audio_key = torch.tanh(self.attn_audio_proj(audio))
-        visual_key = torch.tanh(self.attn_visual_proj(visual))
-        return audio_guided_attention(audio_key, visual_key, visual)
+    def attend(self, audio, visual, old=None):
+        """Pool the visual tokens as the audio directs: ``pooled`` (B, D), and the distances from ``old`` attention."""
+        tokens = visual if isinstance(visual, Tokens) else Tokens.of(visual)
+        parameters = self.attn_visual_proj.weight, self.attn_visual_proj.bias, self.audio_key(audio)
+        weight, bias, key = (divided(value, tokens.group) for value in parameters)
+        key = tokens.rows(key)
+        replayed = None if old is None else tokens.first_replayed(old.replayed)
+        attended = spatial_attention(key, weight, bias, tokens, self.precision, old, replayed)
+        scores = attended.key * key[:, None]
+        pooled = (torch.softmax(scores, 1) * attended.value).sum(1)
+        out = {"pooled": rows_of_all(pooled, tokens)}
+        if old is not None:
+            distances = {"spatial": attended.distance, "temporal": old.temporal_distance(scores[replayed:])}
+            for name, distance in distances.items():
+                out[f"{name}_distance"] = sum_of_all(distance, tokens.group) / old.count
+        return out
+
+    def audio_key(self, audio):
+        return torch.tanh(self.attn_audio_proj(audio))
+
+    def attention(self, audio, visual):
+        """The attention with all its scores (model.attention.Attended), of tokens in one tensor (B, F, S, D)."""
+        projection = self.attn_visual_proj
+        visual_key = project(visual, projection.weight, projection.bias, self.precision)
+        return audio_guided_attention(self.audio_key(audio), visual_key, visual.to(visual_key.dtype))
 
     def fuse(self, audio, pooled):
         """Classify the sum of the projected ``audio`` (B, D) and the projection of the ``pooled`` tokens (B, D)."""

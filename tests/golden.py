@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from dataloader import Batch
+from engine.lessons import ask
+from engine.old_attention import OldAttentionMaps
 from engine.options import build_parser, resolve
 from engine.tasks import make_tasks
 from methods import find_method
@@ -58,8 +60,8 @@ def learner(method, modality, dtype, *flags):
     head_of_teacher = CLASSES if method == "afc" else TASK.start
     made.network = network(made, CLASSES, "").to(dtype)
     made.teacher = network(made, head_of_teacher, "old/").to(dtype).requires_grad_(False)
-    made.lessons = made.lesson(batch(dtype))
-    made.lesson_of = np.arange(len(LABELS))
+    made.lessons = ask(made.lesson, np.arange(len(LABELS)), [batch(dtype)], "cpu")
+    made.old_attention = OldAttentionMaps(made.teacher)
     return made
 
 

@@ -9,7 +9,8 @@ import pytest
 from tests import tiny
 from tests.tiny import change, features, refused
 from utils.errors import InputError
-from utils.features import HDF5Features, check_features
+from utils.feature_scan import check_features
+from utils.features import HDF5Features
 from utils.pickles import load_npy_dict
 
 

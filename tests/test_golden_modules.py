@@ -61,7 +61,8 @@ def test_network(goldens, precision, modality):
         "features_norm": F.normalize(out["feature"], dim=1),
     }
     if modality == "audio-visual":
-        spatial, temporal = out["spatial_scores"].softmax(2), out["temporal_scores"].softmax(1)
+        attended = learner.network.attention(batch.audio, batch.visual)
+        spatial, temporal = attended.spatial_scores.softmax(2), attended.temporal_scores.softmax(1)
         expected |= {
             "features_raw": out["feature"],
             "audio_feature_norm": F.normalize(out["audio"], dim=1),

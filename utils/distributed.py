@@ -3,6 +3,7 @@
 import os
 from datetime import timedelta
 
+import torch
 from torch import distributed
 
 from utils.devices import choose_device
@@ -15,7 +16,8 @@ class Group:
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if self.world > 1:
             # Ranks wait for the slowest at the end, for as long as it takes.
-            distributed.init_process_group("gloo", timeout=timedelta(days=7))
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            distributed.init_process_group(backend, timeout=timedelta(days=7))
 
     @property
     def leads(self):
@@ -31,6 +33,12 @@ class Group:
     def share_of(self, count):
         """This process's part of the ``count`` cores of its machine."""
         return max(1, count // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+    def sum(self, value):
+        """The sum of a tensor over all ranks, as a new one."""
+        total = value.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total
 
     def barrier(self):
         """Wait for all ranks."""

@@ -1,12 +1,14 @@
 """Feature files: id -> array, in the released ``.npy`` dictionaries or in HDF5 (one data set per id)."""
 
+import math
 import os
 
 import h5py
 import numpy as np
 
 from utils.errors import InputError
-from utils.pickles import load_npy_dict
+from utils.files import OpenFile
+from utils.pickles import ArrayInFile, map_npy_dict
 
 FILES = {
     "audio": ("audio_pretrained_feature", ("audio_features.h5", "audio_pretrained_feature_dict.npy")),
@@ -21,11 +23,26 @@ DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
 
 
 class Features:
-    """The features of one sense: ``features[id]`` is an array; ``attributes`` say how they were made, if known."""
+    """The features of one sense: ``features[id]`` is an array; ``attributes`` say how they were made, if known.
+
+    ``checked``: whether every value is known to be finite; ``means``: the mean token of each clip, if it is stored.
+    """
+
+    checked = False
+    means = None
 
     def __init__(self, path):
         self.path = path
         self.attributes = {}
+
+    def read(self, videos, out):
+        """Read the features of ``videos`` into the array ``out`` (n, values), in its type."""
+        for row, video in zip(out, videos, strict=True):
+            row[:] = self[video].reshape(-1)
+
+    def all_ids(self):
+        """The ids of all clips in the file."""
+        raise NotImplementedError
 
     def describe_origin(self):
         """The file, and for features of our own extraction the encoder and its options."""
@@ -34,24 +51,34 @@ class Features:
 
 
 class DictFeatures(Features):
-    """A released ``.npy`` dictionary, held in memory once."""
+    """A released ``.npy`` dictionary. Its arrays stay in the file and are read as they are needed."""
 
     def __init__(self, path):
         super().__init__(path)
-        self.arrays = load_npy_dict(path)
+        self.arrays = map_npy_dict(path)
+        self.file = OpenFile(path)
+
+    def all_ids(self):
+        return list(self.arrays)
 
     def __contains__(self, video):
         return video in self.arrays
 
     def __getitem__(self, video):
+        array = self.arrays[video]
+        if isinstance(array, ArrayInFile):
+            values = np.empty(math.prod(array.shape), array.dtype)
+            self.file.read_into(values, array.offset)
+            return values.reshape(array.shape, order=array.order)
         try:
-            return np.asarray(self.arrays[video])
+            return np.asarray(array)
         except (ValueError, RecursionError):
             raise InputError(f"{self.path}: {video!r} holds lists of unequal lengths, expected an array") from None
 
     def describe(self, video):
-        array = self[video]
-        return array.shape, array.dtype
+        array = self.arrays[video]
+        array = array if isinstance(array, ArrayInFile) else self[video]
+        return tuple(array.shape), array.dtype
 
 
 class HDF5Features(Features):
@@ -65,6 +92,9 @@ class HDF5Features(Features):
             self.attributes = {key: _plain(value) for key, value in self.file.attrs.items()}
         except DAMAGED as error:
             raise InputError(f"{path}: no readable HDF5 file ({str(error)[:80]}); make it again") from None
+
+    def all_ids(self):
+        return sorted(self.ids)
 
     def __contains__(self, video):
         return video in self.ids
@@ -86,48 +116,22 @@ class HDF5Features(Features):
         raise InputError(f"{self.path}: {video!r} is a group, expected one data set per video id")
 
 
-def open_features(folder, sense):
-    """Open the features of one sense ("audio" or "visual") under a data set's folder; nothing else is touched."""
+def source_file(folder, sense):
+    """The path of the features of one sense under a data set's folder, HDF5 before ``.npy``; None if there is none."""
     subfolder, names = FILES[sense]
-    for name in names:
-        path = os.path.join(folder, subfolder, name)
-        if os.path.exists(path):
-            return HDF5Features(path) if name.endswith(".h5") else DictFeatures(path)
-    raise InputError(
-        f"{os.path.join(folder, subfolder)}: no {' or '.join(names)}; download the {sense} features or extract them"
-    )
+    paths = (os.path.join(folder, subfolder, name) for name in names)
+    return next(filter(os.path.exists, paths), None)
 
 
-def check_features(features, videos, dims, progress):
-    """Return the shape that all ``videos`` share; InputError if shapes or types differ or a value is not finite.
-
-    ``dims`` are the numbers of dimensions allowed; ``progress`` wraps the list of videos while values are read.
-    """
-    shape, _ = features.describe(videos[0])
-    axes = " or ".join(map(str, dims))
-    if len(shape) not in dims or 0 in shape:
-        raise InputError(f"{features.path}: {videos[0]!r} has shape {shape}, expected {axes} axes")
-    for video in videos:
-        other, dtype = features.describe(video)
-        if dtype.kind != "f":
-            raise InputError(f"{features.path}: {video!r} holds {dtype}, expected float16, float32 or float64")
-        if other != shape:
-            raise InputError(f"{features.path}: {video!r} has shape {other}, {videos[0]!r} has {shape}; make it again")
-    bad = [video for video in progress(videos) if not _finite(features[video])]
-    if bad:
+def open_source(folder, sense):
+    """Open the features of one sense ("audio" or "visual") under a data set's folder; nothing else is touched."""
+    path = source_file(folder, sense)
+    if path is None:
+        subfolder, names = FILES[sense]
         raise InputError(
-            f"{features.path}: {len(bad)} clips hold values that are NaN, infinite or too large for float32:"
-            f" {', '.join(bad[:5])}; extract them again, or remove them from the file and pass --allow_missing"
+            f"{os.path.join(folder, subfolder)}: no {' or '.join(names)}; download the {sense} features or extract them"
         )
-    return shape
-
-
-def _finite(array):
-    with np.errstate(all="ignore"):
-        # float64 is checked as what training makes of it.
-        array = array.astype(np.float32, copy=False) if array.itemsize > 4 else array
-        # One pass without a temporary: a sum is finite unless a value is not (it is too wide to overflow).
-        return bool(np.isfinite(array.sum(dtype=np.float64)))
+    return HDF5Features(path) if path.endswith(".h5") else DictFeatures(path)
 
 
 def _plain(value):

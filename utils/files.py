@@ -1,9 +1,11 @@
 """Files that are whole or absent: written aside under a temporary name, then renamed."""
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
+import weakref
 
 
 @contextlib.contextmanager
@@ -28,6 +30,24 @@ def written_aside(path):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(aside)
         raise
+
+
+class OpenFile:
+    """A file kept open for reading at any place, by several threads too."""
+
+    def __init__(self, path):
+        self.path = path
+        self.handle = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        weakref.finalize(self, os.close, self.handle)
+
+    def read_into(self, array, offset):
+        """Fill the C-contiguous ``array`` from ``offset`` on; OSError if the file ends early."""
+        view, done = memoryview(array).cast("B"), 0
+        while done < len(view):
+            count = os.preadv(self.handle, [view[done:]], offset + done)
+            if not count:
+                raise OSError(errno.EIO, "the file ends early, make it again", self.path)
+            done += count
 
 
 def write_text(path, text):

@@ -5,16 +5,42 @@ instructions itself and knows only those that build data: numbers, strings, list
 numbers or strings. Nothing is imported by name, so anything else is refused before it can do harm.
 """
 
+import math
 import os
 import pickletools
 import re
+from typing import NamedTuple
 
 import numpy as np
 
 from utils.errors import InputError
 
+# Bytes up to which an array is read with the rest of its pickle.
+SMALL = 1024
 
-def load_npy_dict(path):
+
+class ArrayInFile(NamedTuple):
+    """Where in a file the values of an array lie."""
+
+    offset: int
+    dtype: np.dtype
+    shape: tuple
+    order: str
+
+
+def map_npy_dict(path):
+    """``load_npy_dict`` with an ArrayInFile in the place of each array of some size, whose values are not read.
+
+    So a dictionary of 20 GB opens in the memory of its keys. Pickles of old protocols, which hold arrays as text, do
+    not allow this: of those the arrays come whole.
+    """
+    try:
+        return load_npy_dict(path, skip_arrays=True)
+    except InputError:
+        return load_npy_dict(path)
+
+
+def load_npy_dict(path, skip_arrays=False):
     """Return the dict that ``np.save(path, {...})`` stored.
 
     Arrays inside are views of the bytes that were read (read-only), so the file's content is held once.
@@ -22,7 +48,7 @@ def load_npy_dict(path):
     """
     try:
         with open(path, "rb") as file:
-            value = _read_npy_object(_BoundedFile(file))
+            value = _read_npy_object(_BoundedFile(file, SMALL if skip_arrays else None))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (RefusedError, DamagedError) as error:
@@ -65,11 +91,24 @@ def read_data_pickle(file):
     return value
 
 
-class _BoundedFile:
-    """A file that refuses to read past its end, so that a forged length cannot make us allocate it."""
+class _Skipped(NamedTuple):
+    """Bytes that were not read."""
 
-    def __init__(self, file):
-        self.file = file
+    offset: int
+    count: int
+
+    def __len__(self):
+        return self.count
+
+
+class _BoundedFile:
+    """A file that refuses to read past its end, so that a forged length cannot make us allocate it.
+
+    Reads of more than ``largest`` bytes are skipped (_Skipped).
+    """
+
+    def __init__(self, file, largest=None):
+        self.file, self.largest = file, largest
         self.size = os.fstat(file.fileno()).st_size
 
     def tell(self):
@@ -78,6 +117,10 @@ class _BoundedFile:
     def read(self, count):
         if count > self.size - self.file.tell():
             raise DamagedError("damaged or truncated (it ends early); download or save it again")
+        if self.largest is not None and count > self.largest:
+            skipped = _Skipped(self.file.tell(), count)
+            self.file.seek(count, os.SEEK_CUR)
+            return skipped
         return self.file.read(count)
 
     def readline(self):
@@ -117,6 +160,10 @@ class _DType:
 
 
 def _array(data, dtype, shape, order):
+    if isinstance(data, _Skipped):
+        if math.prod(shape) * dtype.numpy().itemsize != data.count or order not in ("C", "F"):
+            raise DamagedError("damaged (an array is not as long as its shape says); download or save it again")
+        return ArrayInFile(data.offset, dtype.numpy(), shape, order)
     return np.frombuffer(data, dtype.numpy()).reshape(shape, order=order)
 
 

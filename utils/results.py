@@ -7,7 +7,7 @@ import statistics
 from utils.errors import InputError
 
 # Options that do not change what a run computes.
-NOT_DEFINING = {"save_root", "run_dir", "overwrite", "device", "num_workers"}
+NOT_DEFINING = {"save_root", "run_dir", "overwrite", "device", "num_workers", "device_cache", "host_cache"}
 FIGURES = ("accuracy_per_step", "mean_accuracy", "average_forgetting")
 
 

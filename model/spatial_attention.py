@@ -1,0 +1,125 @@
+"""Audio-guided spatial attention without its large intermediates: the same numbers as model.attention, piece by piece.
+
+The plain form keeps some nine tensors of the size of the tokens for the backward pass. Here a piece of the batch at a
+time goes through projection, softmax and both weighted sums while it is in cache; the backward pass needs the tokens
+again, their projection, and small tensors (derivation at ``_gradients``). The definition is
+model.attention.audio_guided_attention; tests hold this form to it, values and gradients.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from model.compiled import compiled_on_cuda
+
+
+class SpatialAttention(NamedTuple):
+    """``key`` and ``value`` (B, F, D): projected and raw tokens, summed over positions by attention.
+
+    ``distance``: KL from the teacher's maps to these, summed over clips, frames and channels; 0 without a teacher.
+    """
+
+    key: torch.Tensor
+    value: torch.Tensor
+    distance: torch.Tensor
+
+
+def spatial_attention(audio_key, weight, bias, tokens, precision=None, teacher=None, replayed=None):
+    """Attend to the positions of each frame by audio (AV-CIL, ICCV 2023, eq. 1 and 2).
+
+    ``audio_key`` (n, D) in (-1, 1) for the n clips whose ``tokens`` (model.tokens.Tokens) are here; ``weight`` (D, D)
+    and ``bias`` (D,) project tokens to keys, before tanh. ``precision``: dtype of the matrix products, by default that
+    of the weight. ``teacher(rows, tokens)`` gives the old attention maps (n, F, S, D) of rows from ``replayed`` on.
+    """
+    return SpatialAttention(*_Attend.apply(audio_key, weight, bias, tokens, precision, teacher, replayed))
+
+
+def project(tokens, weight, bias, precision=None):
+    """Keys ``tanh(W x + b)`` of tokens (n, F, S, D), in the dtype of ``bias``."""
+    if precision is None:
+        return F.linear(tokens.to(bias.dtype), weight, bias).tanh_()
+    return F.linear(tokens.to(precision), weight.to(precision)).to(bias.dtype).add_(bias).tanh_()
+
+
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, audio_key, weight, bias, tokens, precision, teacher, replayed):
+        parts, kept, distance = [], [], bias.new_zeros(())
+        frozen = None if precision is None else weight.to(precision)
+        for piece in tokens.pieces(weight.device.type, replayed):
+            here = slice(piece.start, piece.stop)
+            x = tokens.take(piece)
+            visual_key = project(x, weight if frozen is None else frozen, bias, precision)
+            sums = _attend(audio_key[here], visual_key, x)
+            old = teacher(tokens.batch_rows(piece), x) if teacher is not None and piece.start >= replayed else None
+            if old is not None:
+                distance += _distance(old, audio_key[here], visual_key, sums[0])
+            parts.append(sums)
+            if any(ctx.needs_input_grad):
+                kept.append((visual_key if precision is None else visual_key.to(precision), old))
+        total, key, value = map(torch.cat, zip(*parts, strict=True)) if parts else _nothing(tokens, bias)
+        ctx.save_for_backward(audio_key, weight, bias, total, key, value)
+        ctx.tokens, ctx.precision, ctx.cut, ctx.kept = tokens, precision, replayed, kept
+        return key, value, distance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_key, d_value, d_distance):
+        audio_key, weight, bias, total, key, value = ctx.saved_tensors
+        d_weight, d_bias, d_audio = torch.zeros_like(weight), torch.zeros_like(bias), torch.empty_like(audio_key)
+        inner = d_key * key + d_value * value
+        for number, piece in enumerate(ctx.tokens.pieces(weight.device.type, ctx.cut)):
+            visual_key, old = ctx.kept[number]
+            ctx.kept[number] = None  # the graph may live until the next one is built
+            here = slice(piece.start, piece.stop)
+            x = ctx.tokens.take(piece)
+            small = (audio_key[here], total[here], d_key[here], d_value[here], inner[here])
+            d_projection, d_audio[here] = _gradients(x, visual_key.to(bias.dtype), *small, old, d_distance)
+            d_projection, x = d_projection.flatten(0, 2), x.flatten(0, 2)
+            d_bias += d_projection.sum(0)
+            if ctx.precision is None:
+                d_weight.addmm_(d_projection.T, x.to(weight.dtype))
+            else:
+                d_weight += d_projection.to(ctx.precision).T @ x.to(ctx.precision)
+        return d_audio, d_weight, d_bias, None, None, None, None
+
+
+def _nothing(tokens, like):
+    """Sums over no clip: this process holds none of the batch."""
+    frames, _, width = tokens.shape
+    return (like.new_zeros(0, frames, width) for _ in range(3))
+
+
+@compiled_on_cuda
+def _attend(audio_key, visual_key, x):
+    """Sum over positions of ``exp(score)``, and the means of keys and tokens that it weighs: each (n, F, D)."""
+    # Scores lie in (-1, 1): the softmax needs no maximum.
+    weights = (visual_key * audio_key[:, None, None]).exp_()
+    total = weights.sum(2)
+    value = (weights * x).sum(2).div_(total)
+    return total, weights.mul_(visual_key).sum(2).div_(total), value
+
+
+@compiled_on_cuda
+def _distance(old, audio_key, visual_key, total):
+    """KL(old || new) summed over a piece: log p = score - log(total), and old maps sum to 1 over positions."""
+    entropy = torch.special.xlogy(old, old).sum()
+    return entropy - ((old * visual_key).sum(2) * audio_key[:, None]).sum() + total.log().sum()
+
+
+@compiled_on_cuda
+def _gradients(x, visual_key, audio_key, total, d_key, d_value, inner, old, d_distance):
+    """Gradients of the projection before tanh (n, F, S, D) and of the audio key (n, D).
+
+    With p the attention, k the keys, x the tokens: dp = d_key k + d_value x, whose p-weighted sum over positions is
+    ``inner``; of the softmax d_score = p (dp - inner), of the KL d_score = d_distance (p - old).
+    """
+    attention = (visual_key * audio_key[:, None, None]).exp_().div_(total[:, :, None])
+    d_score = (visual_key * d_key[:, :, None]).addcmul_(d_value[:, :, None], x).sub_(inner[:, :, None]).mul_(attention)
+    if old is not None:
+        d_score += d_distance * (attention - old)
+    d_audio = (d_score * visual_key).sum((1, 2))
+    d_visual_key = attention.mul_(d_key[:, :, None]).addcmul_(d_score, audio_key[:, None, None])
+    return d_visual_key.mul_(1 - visual_key.square()), d_audio

@@ -1,0 +1,115 @@
+"""Write a feature store: one pass over the source, checked, read back, and whole or absent."""
+
+import contextlib
+import json
+import os
+import zlib
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from utils.errors import InputError
+from utils.feature_scan import common_shape, finite
+from utils.feature_store import fingerprint, index_path
+from utils.files import write_json, written_aside
+
+
+def convert(source, folder, sense, dtype, skip_bad=False):
+    """Write the store of ``sense`` from ``source``, all or nothing. Returns clips, bytes, and the ids left out."""
+    ids = source.all_ids()
+    if not ids:
+        raise InputError(f"{source.path}: holds no clip; extract some")
+    shape = common_shape(source, ids, (1,) if sense == "audio" else (2, 3))
+    path, tag = index_path(folder, sense), os.urandom(4).hex()
+    index = {"array": f"{sense}_store-{tag}.npy", "means": f"{sense}_means-{tag}.npy" if sense == "visual" else None}
+    files = [os.path.join(os.path.dirname(path), name) for name in index.values() if name]
+    _clean(path)
+    try:
+        kept, skipped = _write_arrays(source, ids, shape, np.dtype(dtype), files, skip_bad)
+        about = {"source": fingerprint(source.path), "attributes": source.attributes}
+        write_json(path, index | {"ids": list(kept), "crc32": list(kept.values())} | about)
+    except BaseException:
+        for file in files:
+            _remove(file)
+        raise
+    _clean(path)
+    return len(kept), sum(map(os.path.getsize, files)), skipped
+
+
+def _write_arrays(source, ids, shape, dtype, files, skip_bad):
+    """Stream the clips into the array, and their mean tokens into the second; then read all back and compare."""
+    kept, skipped, means = {}, [], []
+    with written_aside(files[0]) as aside:
+        with open(aside, "wb") as file:
+            _write_header(file, (len(ids), *shape), dtype)
+            for video in _bar(ids, "Converting"):
+                array = source[video]
+                with np.errstate(over="ignore"):
+                    array = np.ascontiguousarray(array, dtype)
+                if not finite(array):
+                    skipped.append(video)
+                    continue
+                kept[video] = zlib.crc32(array)
+                file.write(array)
+                means += [token_mean(array)] * (len(files) > 1)
+            # Clips left out make fewer rows; numpy's header has room for that.
+            file.seek(0)
+            _write_header(file, (len(kept), *shape), dtype)
+        _refuse(source, ids, skipped, dtype, skip_bad)
+        _verify(aside, kept)
+    if len(files) > 1:
+        with written_aside(files[1]) as aside:
+            np.save(aside, np.stack(means))
+    return kept, skipped
+
+
+def token_mean(array):
+    """The mean token (D,) of tokens (..., D), in float32."""
+    tokens = torch.from_numpy(np.array(array, np.float32)).flatten(0, -2)
+    return tokens.mean(0).numpy()
+
+
+def _write_header(file, shape, dtype):
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _refuse(source, ids, skipped, dtype, skip_bad):
+    if skipped and (not skip_bad or len(skipped) == len(ids)):
+        raise InputError(
+            f"{source.path}: {len(skipped)} clips hold values that are not finite in {dtype}: {', '.join(skipped[:5])};"
+            " extract them again, or pass --skip_bad to leave them out of the store"
+        )
+
+
+def _verify(path, kept):
+    array = np.load(path, mmap_mode="r")
+    with open(path, "rb") as file:
+        file.seek(array.offset)
+        row = array[:1].nbytes
+        for video, expected in _bar(kept.items(), "Verifying"):
+            if zlib.crc32(file.read(row)) != expected:
+                raise InputError(f"{path}: {video!r} does not read back as it was written; check the disk")
+
+
+def _bar(items, what):
+    return tqdm(items, what, unit="clip", disable=None, leave=False)
+
+
+def _clean(path):
+    """Remove arrays that no index names: those of a store that was replaced, or of a conversion that was killed."""
+    named = set()
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
+        index = json.load(file)
+        named = {index["array"], index["means"]}
+    folder, sense = os.path.dirname(path), os.path.basename(path).removesuffix("_store.json")
+    for name in os.listdir(folder):
+        ours = name.lstrip(".").startswith((f"{sense}_store-", f"{sense}_means-")) and name.endswith(".npy")
+        if ours and name not in named:
+            _remove(os.path.join(folder, name))
+
+
+def _remove(path):
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
