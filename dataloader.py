@@ -5,6 +5,7 @@ clips = data.clips("train", slice(0, 7))
 for batch in data.batches([clips[:256]]): ...
 """
 
+import hashlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -97,6 +98,15 @@ class IncrementalData:
         """Indices of the clips with these ids."""
         return np.array([self.index[video] for video in videos], dtype=np.int64)
 
+    def fingerprint(self):
+        """A digest of clips, labels, splits and features (of visual tokens a sample), whatever file they lie in."""
+        digest = hashlib.sha256(repr((self.classes, self.ids, self.label.tolist(), self.split.tolist())).encode())
+        for sense in sorted(self.vectors):
+            digest.update(self.vectors[sense].cpu().numpy().tobytes())
+        if self.tokens:
+            digest.update(self.tokens.read(np.linspace(0, len(self.ids) - 1, 8).astype(int)).numpy().tobytes())
+        return digest.hexdigest()
+
     def place(self, clips):
         """Bring the features of ``clips``, which the coming epochs use, as near as they fit."""
         if self.tokens:
@@ -130,6 +140,11 @@ class IncrementalData:
         vectors = {sense: values.index_select(0, rows) for sense, values in self.vectors.items()}
         visual = self.tokens.tokens(clips) if self.tokens else vectors.get("visual")
         return Batch(clips, self.labels.index_select(0, rows), vectors.get("audio"), visual, num_replayed)
+
+
+def count_classes(dataset, data_root=DATA_ROOT, num_classes=None):
+    """How many classes ``open_data`` will find, without a look at the features."""
+    return len(choose_classes(read_splits(dataset_folder(data_root, dataset)), num_classes, None)[0])
 
 
 def open_data(

@@ -4,7 +4,8 @@
     python train_incremental.py --method avcil --dataset AVE
 
 reads the features under data/AVE, learns its classes in steps, and writes accuracies, curves and checkpoints to a
-folder under save/. See --help for all options; those of a method appear with --method <name> --help.
+folder under save/. The same command goes on where it was stopped. See --help for all options; those of a method appear
+with --method <name> --help. On several GPUs: torchrun --nproc_per_node 2 train_incremental.py ...
 """
 
 import os
@@ -12,15 +13,14 @@ import os
 # Before torch starts CUDA: some of its matrix products repeat exactly only with this workspace setting.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-import torch
-
-from dataloader import open_data
-from engine.loop import finish, run
+from dataloader import count_classes, open_data
+from engine.loop import finish, report_run, run
 from engine.options import check_memory, parse, resolve
-from engine.progress import log, log_to
+from engine.progress import log, speak, write_to
 from engine.run_folder import RunFolder, environment
 from engine.tasks import make_tasks
-from utils.devices import choose_device
+from utils.devices import make_deterministic
+from utils.distributed import Group
 from utils.errors import command
 from utils.random_order import seed_everything
 from utils.tables import results_rows, text_table
@@ -29,7 +29,22 @@ from utils.tables import results_rows, text_table
 @command
 def main(arguments=None):
     args, method = parse(arguments)
-    device = choose_device(args.device)
+    group = Group()
+    device = group.device(args.device)
+    args = resolve(args, count_classes(args.dataset, args.data_root, args.num_classes))
+    tasks = make_tasks(args.num_classes, args.classes_per_step, args.last_step_remainder)
+    check_memory(args, method)
+    speak(group.leads)
+    folder = RunFolder(args, method, group.leads)
+    results = folder.finished() or train(args, method, tasks, device, group, folder)
+    report_run(results)
+    log.info("\n" + text_table(results_rows([(args.method, [results])])))
+    log.info(f"\nDone: results, curves and checkpoints are in {os.path.relpath(folder.path)}")
+    group.close()
+
+
+def train(args, method, tasks, device, group, folder):
+    """Run ``tasks``, from where an earlier attempt was stopped; return the results."""
     data = open_data(
         args.dataset,
         args.modality,
@@ -42,22 +57,17 @@ def main(arguments=None):
         device=device,
         device_cache=args.device_cache,
         host_cache=args.host_cache,
+        group=group if group.world > 1 else None,
     )
-    args = resolve(args, data.num_classes)
-    tasks = make_tasks(data.num_classes, args.classes_per_step, args.last_step_remainder)
-    check_memory(args, method)
-    folder = RunFolder(args, method)
-
-    folder.start()
-    log_to(folder.file("log.txt"))
-    log.info(describe(args, data, tasks, device))
-    seed_everything(args.seed)
-    torch.use_deterministic_algorithms(True)
-    learner = method(args, data, device)
-    results = run(learner, tasks, folder)
-    finish(results, folder, args, environment())
-    log.info("\n" + text_table(results_rows([(args.method, [results])])))
-    log.info(f"\nDone: results, curves and checkpoints are in {os.path.relpath(folder.path)}")
+    with folder.opened(data.fingerprint()):
+        if folder.leads:
+            write_to(folder.file("log.txt"))
+        log.info(describe(args, data, tasks, device))
+        seed_everything(args.seed)
+        make_deterministic(args.precision)
+        results = run(method(args, data, device), tasks, folder)
+        finish(results, folder, args, environment())
+    return results
 
 
 def describe(args, data, tasks, device):

@@ -1,16 +1,17 @@
 """Methods that learn by gradient descent: epochs over batches, and the best epoch by validation."""
 
 import copy
-import math
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from engine.evaluate import accuracy
+from engine.fit import Fit
 from engine.learner import Learner
 from engine.lessons import ask
 from engine.memory import ExemplarMemory, choose_randomly
+from engine.progress import warn
 from engine.replay import paired_pass, shuffled_pass
 from model.heads import GrowingLinear
 from model.network import PRECISIONS, AudioVisualNet
@@ -106,41 +107,51 @@ class GradientLearner(Learner):
     def fit_task(self, task, log):
         """Train for ``max_epochs``; the network ends as it was after the best one (the first, among equals)."""
         args = self.args
-        optimiser = torch.optim.Adam(self.trainable(), args.lr, weight_decay=args.weight_decay)
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, args.milestones, args.lr_decay)
-        self.data.place(
-            np.concatenate((self.training_clips(task), self.exemplars(), self.data.clips("val", task.seen)))
-        )
+        clips = self.training_clips(task), self.exemplars(), self.data.clips("val", task.seen)
+        self.data.place(np.concatenate(clips))
         if self.has_teacher and task.index > 0:
             self.take_lessons(task)
-        best_accuracy, best = -1.0, None
+        fit = Fit(self, torch.optim.Adam(self.trainable(), args.lr, weight_decay=args.weight_decay), args)
+        fit.load(log.resume())
         for epoch in log.epochs(args.max_epochs):
-            terms = self.train_epoch(task, optimiser)
-            _check_finite(terms, task, epoch)
+            fit.set_lr(epoch)
+            terms = self.train_epoch(task, fit.optimiser, epoch)
             self.prepare_scores(task)
             val_accuracy = accuracy(self, "val", task.seen)
-            log.epoch(epoch, terms, val_accuracy, schedule.get_last_lr()[0])
-            schedule.step()
-            if val_accuracy > best_accuracy:
-                best_accuracy, best = val_accuracy, copy.deepcopy(self.fitted())
-        self.load_fitted(best)
+            log.epoch(epoch, terms, val_accuracy, fit.lr)
+            fit.keep_if_best(val_accuracy)
+            log.save(epoch, fit.state)
+        self.load_fitted(fit.best)
+        if fit.best_accuracy <= 1 / task.stop:
+            warn(f"step {task.index}: no epoch did better on validation than guessing; see --lr and --max_epochs")
 
     def trainable(self):
         return [parameter for parameter in self.network.parameters() if parameter.requires_grad]
 
-    def train_epoch(self, task, optimiser):
+    def train_epoch(self, task, optimiser, epoch):
         """One pass over the training clips. Returns the mean of each loss term over the batches."""
         self.network.train()
-        totals, count = {}, 0
-        for batch in self.data.batches(self.epoch_plan(task)):
+        plan, found = self.epoch_plan(task), []
+        for batch in self.data.batches(plan):
             terms = self.losses(batch, task)
             optimiser.zero_grad(set_to_none=True)
             sum(terms.values()).backward()
             optimiser.step()
-            count += 1
-            for name, term in terms.items():
-                totals[name] = totals.get(name, 0) + term.detach()
-        return {name: total.item() / count for name, total in totals.items()}
+            found.append(torch.stack([term.detach() for term in terms.values()]))
+        values = torch.stack(found).double().cpu()
+        self.check_finite(values, list(terms), plan, f"step {task.index}, epoch {epoch}")
+        return dict(zip(terms, values.mean(0).tolist(), strict=True))
+
+    def check_finite(self, values, names, plan, where):
+        """InputError naming the first batch (a row of ``values``) in which a loss term is not finite."""
+        bad = (~values.isfinite()).any(1).nonzero()
+        if len(bad):
+            number = int(bad[0])
+            clips = [self.data.ids[clip] for clip in plan[number][0][:5]]
+            terms = ", ".join(f"{name} {value:g}" for name, value in zip(names, values[number].tolist(), strict=True))
+            raise InputError(
+                f"{where}, batch {number}: the loss is not finite ({terms}; clips {', '.join(clips)}, ...); lower --lr"
+            )
 
     def epoch_plan(self, task):
         args, clips = self.args, self.training_clips(task)
@@ -175,9 +186,3 @@ class GradientLearner(Learner):
         self.sizes = list(state["sizes"])
         self.load_fitted(state)
         self.memory.clips = dict(state["memory"])
-
-
-def _check_finite(terms, task, epoch):
-    if not all(math.isfinite(value) for value in terms.values()):
-        values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
-        raise InputError(f"step {task.index}, epoch {epoch}: the loss is not finite ({values}); lower --lr")

@@ -65,4 +65,5 @@ class HerdingLearner(GradientLearner):
 
     def load_fitted(self, state):
         super().load_fitted(state)
-        self.class_means = state["class_means"]
+        means = state["class_means"]
+        self.class_means = None if means is None else means.to(self.device)

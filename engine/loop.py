@@ -1,61 +1,86 @@
 """The engine: for each task begin, fit, end, evaluate. It names no method."""
 
-import json
 import time
 
+from engine.checkpoints import History
 from engine.evaluate import accuracy_by_task, predict
 from engine.figures import draw_accuracy, draw_epochs
 from engine.progress import StepLog, log
 from utils import metrics
 from utils.files import write_json
+from utils.random_state import set_random_state
 
 
 def run(learner, tasks, folder):
-    """Learn ``tasks`` one after another; return the results, which are also written to ``folder``."""
-    matrix, rows = [], []
-    for task in tasks:
+    """Learn ``tasks`` one after another, from where ``folder`` says it was left; return the results."""
+    history = resume(learner, folder)
+    for task in tasks[len(history.rows) :]:
         started = time.perf_counter()
-        step_log = StepLog(task, len(tasks), folder)
+        step = StepLog(task, len(tasks), folder, history)
         learner.begin_task(task)
-        learner.fit_task(task, step_log)
+        learner.fit_task(task, step)
         learner.end_task(task)
-        row, by_task = evaluate(learner, task, tasks, step_log)
-        matrix.append(by_task)
-        rows.append(row)
-        report_step(row, matrix)
-        folder.add_lines("steps.jsonl", [json.dumps(row)])
-        folder.save_checkpoint(task, learner, learner.data.classes)
-        draw_epochs(folder.file("figures", f"step_{task.index}.png"), task, step_log)
-        row["seconds"] = time.perf_counter() - started
-    results = summarise(rows, matrix)
-    draw_accuracy(folder.file("figures", "accuracy.png"), results, tasks)
+        row = evaluate(learner, task, tasks, step)
+        row["seconds"] = step.seconds_before + time.perf_counter() - started
+        history.rows.append(row)
+        report_step(row, history)
+        folder.add_lines("steps.jsonl", [history.line(row)])
+        if folder.leads:
+            draw_epochs(folder.file("figures", f"step_{task.index}.png"), task, step)
+        folder.checkpoints.save_step(task.index, checkpoint(learner, task, history))
+    results = summarise(history, learner.data.classes)
+    if folder.leads:
+        draw_accuracy(folder.file("figures", "accuracy.png"), results, tasks)
     return results
 
 
-def evaluate(learner, task, tasks, step_log):
-    """Test on all classes seen. Returns the step's row of results and its row of the accuracy matrix."""
+def resume(learner, folder):
+    """Bring the learner to where the last finished step left it. Returns the History, empty for a new run."""
+    saved, history = folder.checkpoints.last_step(), History()
+    if saved is not None:
+        learner.load_state(saved["learner"])
+        set_random_state(saved["random"])
+        history = History(**saved["history"])
+        log.info(f"Going on after step {saved['step']}")
+    folder.rewind(history)
+    return history
+
+
+def checkpoint(learner, task, history):
+    """What is kept of a finished step: tensors and plain values."""
+    return {
+        "arguments": vars(learner.args),
+        "step": task.index,
+        "classes": list(learner.data.classes[: task.stop]),
+        "learner": learner.state(),
+        "history": vars(history),
+    }
+
+
+def evaluate(learner, task, tasks, step):
+    """Test on all classes seen. Returns the step's row of results."""
     _, label, prediction = predict(learner, "test", task.seen)
-    by_task = accuracy_by_task(label, prediction, tasks[: task.index + 1])
-    row = {
+    return {
         "step": task.index,
         "classes_seen": task.stop,
         "accuracy": float((label == prediction).mean()),
-        "accuracy_by_task": by_task,
-        "best_epoch": step_log.best_epoch,
+        "accuracy_by_task": accuracy_by_task(label, prediction, tasks[: task.index + 1]),
+        "best_epoch": step.best_epoch,
+        "confusion": metrics.confusion(label, prediction, task.stop),
     }
-    return row, by_task
 
 
-def report_step(row, matrix):
+def report_step(row, history):
     """Print the step's lines and add its forgetting to ``row``."""
-    row["forgetting"] = metrics.forgetting(matrix, row["step"])
+    row["forgetting"] = metrics.forgetting(history.matrix, row["step"])
     log.info(f"Incremental step {row['step']} Testing res: {row['accuracy']:.6f}")
     if row["step"] > 0:
         log.info(f"forgetting: {row['forgetting']:.6f}")
 
 
-def summarise(rows, matrix):
+def summarise(history, classes):
     """All figures of a run, as fractions or seconds."""
+    rows, matrix = history.rows, history.matrix
     accuracy = [row["accuracy"] for row in rows]
     return {
         "accuracy_per_step": accuracy,
@@ -67,12 +92,19 @@ def summarise(rows, matrix):
         "backward_transfer": metrics.backward_transfer(matrix),
         "best_epoch_per_step": [row["best_epoch"] for row in rows],
         "seconds_per_step": [row["seconds"] for row in rows],
+        "class_names": list(classes),
+        "confusion": [row["confusion"] for row in rows],
     }
 
 
 def finish(results, folder, args, environment):
-    """Print the summary and write ``results.json``, last: where it stands, the run is complete."""
-    write_json(folder.file("results.json"), results | {"arguments": vars(args), "versions": environment})
+    """Write ``results.json``, last: where it stands, the run is complete."""
+    if folder.leads:
+        write_json(folder.file("results.json"), results | {"arguments": vars(args), "versions": environment})
+
+
+def report_run(results):
+    """Print the summary of a run."""
     if results["average_forgetting"] is not None:
         log.info(f"Average Forgetting: {results['average_forgetting']:.6f}")
     log.info(f"Average Accuracy: {results['mean_accuracy']:.6f}")

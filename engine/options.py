@@ -10,6 +10,7 @@ from utils.command_line import (
     DATA_ROOT,
     PROJECT,
     OneLineParser,
+    every,
     not_negative,
     not_negative_number,
     positive,
@@ -128,7 +129,14 @@ def _add_output(group):
     )
     group.add_argument("--save_root", default=SAVE_ROOT, help="folder of all runs")
     group.add_argument("--run_dir", help="exactly this folder for this run; default: named by what defines the run")
-    group.add_argument("--overwrite", action="store_true", help="replace a different run in the same folder")
+    group.add_argument("--overwrite", action="store_true", help="start anew, and replace what is in the run's folder")
+    group.add_argument(
+        "--checkpoint_every",
+        type=every,
+        default="auto",
+        metavar="EPOCHS",
+        help="how often a run can be resumed within a step; auto: as often as costs less than a twentieth of the time",
+    )
 
 
 def resolve(args, num_classes):

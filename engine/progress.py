@@ -1,38 +1,52 @@
 """What a run says while it works: printed lines, also in ``log.txt``; rows per epoch; a progress bar on a terminal."""
 
 import logging
-import os
 import sys
+import time
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from utils.random_state import set_random_state
+
 log = logging.getLogger("avcil")
 
 
-def log_to(path):
-    """Print every line of the log, and write it to the file ``path`` as well."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+def speak(aloud=True):
+    """Print every line of the log from here on, or not."""
     log.setLevel(logging.INFO)
     log.propagate = False
     for handler in log.handlers:
         handler.close()
-    log.handlers[:] = [logging.StreamHandler(sys.stdout), logging.FileHandler(path, mode="w", encoding="utf-8")]
+    log.handlers[:] = [logging.StreamHandler(sys.stdout) if aloud else logging.NullHandler()]
+
+
+def write_to(path):
+    """Add every line of the log to the file ``path`` as well."""
+    log.addHandler(logging.FileHandler(path, encoding="utf-8"))
+
+
+def warn(message):
+    """Say something that the user should know, and that does not stop the run."""
+    log.info(f"warning: {message}")
 
 
 class StepLog:
-    """Reports the epochs of one step."""
+    """Reports the epochs of one step, and keeps what is needed to go on after any of them."""
 
-    def __init__(self, task, num_tasks, folder):
-        self.task, self.num_tasks, self.folder = task, num_tasks, folder
-        self.rows = []
+    def __init__(self, task, num_tasks, folder, history):
+        self.task, self.num_tasks, self.folder, self.history = task, num_tasks, folder, history
+        self.rows, self.lines = [], []
+        self.seconds_before, self.started = 0.0, time.perf_counter()
 
     def epochs(self, count):
-        """Iterate over ``count`` epochs under a progress bar."""
+        """Iterate over the epochs that are left of ``count`` under a progress bar."""
+        first = len(self.rows)
         title = f"Step {self.task.index + 1}/{self.num_tasks}"
-        with logging_redirect_tqdm([log]), tqdm(range(count), title, unit="epoch", disable=None, leave=False) as bar:
-            self.bar = bar
-            yield from bar
+        quiet = True if not self.folder.leads else None
+        bar = tqdm(range(first, count), title, initial=first, total=count, unit="epoch", disable=quiet, leave=False)
+        with logging_redirect_tqdm([log]), bar as self.bar:
+            yield from self.bar
 
     def epoch(self, epoch, terms, val_accuracy, lr):
         """Report one epoch: the mean of each loss term (a dict), the validation accuracy and the learning rate."""
@@ -42,8 +56,31 @@ class StepLog:
         log.info(f"Epoch:{epoch} train_loss:{loss:.6f} val_res:{val_accuracy:.6f} {named}".rstrip())
         self.bar.set_postfix(loss=f"{loss:.4f}", val=f"{val_accuracy:.4f}")
         values = {"train_loss": loss, "val_res": val_accuracy, "lr": lr, **terms}
-        rows = [f"{self.task.index},{epoch},{name},{value!r}" for name, value in values.items()]
-        self.folder.add_lines("epochs.csv", rows)
+        lines = [f"{self.task.index},{epoch},{name},{value!r}" for name, value in values.items()]
+        self.lines += lines
+        self.history.epoch_lines += lines
+        self.folder.add_lines("epochs.csv", lines)
+
+    def save(self, epoch, fit):
+        """Keep ``fit()``, tensors and plain values from which the method goes on after ``epoch``, if it is time to."""
+
+        def content():
+            seconds = self.seconds_before + time.perf_counter() - self.started
+            return {"rows": self.rows, "lines": self.lines, "seconds": seconds, "fit": fit()}
+
+        self.folder.checkpoints.save_epoch(self.task.index, epoch, content)
+
+    def resume(self):
+        """What ``save`` kept of this step before an interruption, or None; random generators are set back to it."""
+        saved = self.folder.checkpoints.last_epoch(self.task.index)
+        if saved is None:
+            return None
+        self.rows, self.lines, self.seconds_before = saved["rows"], saved["lines"], saved["seconds"]
+        self.history.epoch_lines += self.lines
+        self.folder.add_lines("epochs.csv", self.lines)
+        set_random_state(saved["random"])
+        log.info(f"Going on in step {self.task.index} after epoch {saved['epoch']}")
+        return saved["fit"]
 
     @property
     def best_epoch(self):

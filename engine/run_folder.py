@@ -1,6 +1,6 @@
 """The folder of a run: named by what defines the run, holding everything that came out of it."""
 
-import hashlib
+import contextlib
 import json
 import os
 import platform
@@ -9,37 +9,17 @@ import shutil
 import numpy as np
 import torch
 
-from engine.options import build_parser, resolve
-from utils.datasets import find_dataset
+from engine.checkpoints import Checkpoints
+from engine.run_path import run_path
 from utils.errors import InputError
-from utils.files import write_json, written_aside
-from utils.results import NOT_DEFINING
+from utils.files import write_json, write_text
+from utils.locks import only_writer
+from utils.results import NOT_DEFINING, read_results
 
-# Options that have a place of their own in the name of a run.
-IN_NAME = ("dataset", "method", "modality", "classifier", "variant", "seed")
-LONGEST_NAME = 150
-
-
-def run_path(args, method):
-    """``<save_root>/<dataset>/<method>-<classifier>_<modality>_<variant>_seed<seed>``, then every option that differs.
-
-    Two runs that compute different things never share a path.
-    """
-    name = f"{args.method}-{args.classifier}_{args.modality}_{args.variant}_seed{args.seed}"
-    for option, value in overrides(args, method).items():
-        name += f"_{option}-{_short(option, value)}"
-    if len(name) > LONGEST_NAME:
-        name = f"{name[: LONGEST_NAME - 13]}_{_hash(name)}"
-    return os.path.join(args.save_root, args.dataset, name)
-
-
-def overrides(args, method):
-    """The options whose values differ from the preset, by name."""
-    usual = build_parser(method).parse_args(["--dataset", args.dataset])
-    usual.method, usual.modality = args.method, args.modality
-    usual = vars(resolve(usual, args.num_classes)) | {"num_classes": find_dataset(args.dataset).num_classes}
-    skip = NOT_DEFINING | set(IN_NAME)
-    return {key: value for key, value in sorted(vars(args).items()) if key not in skip and value != usual[key]}
+LOCK = ".lock"
+ARGUMENTS = "arguments.json"
+FOLDERS = ("figures", "checkpoints")
+EPOCHS_HEADER = "step,epoch,name,value"
 
 
 def defining(args):
@@ -47,63 +27,96 @@ def defining(args):
     return {key: value for key, value in vars(args).items() if key not in NOT_DEFINING}
 
 
-def _short(option, value):
-    if option == "data_root":
-        return _hash(os.path.abspath(value))
-    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _hash(text):
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
 class RunFolder:
-    """Where a run writes. ``results.json`` appears when the run is complete, and never before."""
+    """Where a run writes. ``results.json`` appears when the run is complete, and never before.
 
-    def __init__(self, args, method):
-        self.args = args
+    Of several processes only the one that ``leads`` writes; all of them read.
+    """
+
+    def __init__(self, args, method, leads=True):
+        self.args, self.leads = args, leads
         self.path = args.run_dir or run_path(args, method)
-        self._refuse_other_run()
+        self.checkpoints = Checkpoints(self.file("checkpoints"), args.checkpoint_every, leads)
 
-    def start(self):
-        """Make the folder, cleared of an earlier attempt, and write down the arguments and the environment."""
+    def finished(self):
+        """The results of this very run if it is complete, else None. InputError if the folder is of something else."""
+        if os.path.isdir(self.path):
+            self._refuse_others()
+        path = self.file("results.json")
+        return read_results(path) if os.path.exists(path) and not self.args.overwrite else None
+
+    @contextlib.contextmanager
+    def opened(self, fingerprint):
+        """Make the folder, or go on in it, while other processes keep out.
+
+        ``fingerprint`` tells the data: InputError if it is not what the run began with.
+        """
+        if not self.leads:
+            yield self
+            return
         os.makedirs(self.path, exist_ok=True)
-        _remove(self.file("results.json"))
-        write_json(self.file("arguments.json"), vars(self.args))
-        for name in ("steps.jsonl", "epochs.csv", "figures", "checkpoints"):
-            _remove(self.file(name))
-        for name in ("figures", "checkpoints"):
-            os.makedirs(self.file(name))
-        self.add_lines("epochs.csv", ["step,epoch,name,value"])
+        with only_writer(self.file(LOCK), "this run"):
+            self._refuse_others()
+            self._clear(everything=self.args.overwrite)
+            self._describe(fingerprint)
+            yield self
+
+    def _describe(self, fingerprint):
+        """Write down what is run, where, and on which data."""
+        data = {"sha256": fingerprint}
+        if os.path.exists(self.file("data.json")) and _read(self.file("data.json")) != data:
+            raise InputError(
+                f"{self.path}: the data is not what the run began with; put it back, or start anew with --overwrite"
+            )
+        # First of all, so that the folder is known as that of a run.
+        write_json(self.file(ARGUMENTS), vars(self.args))
+        write_json(self.file("data.json"), data)
         write_json(self.file("environment.json"), environment())
+        for name in FOLDERS:
+            os.makedirs(self.file(name), exist_ok=True)
+
+    def rewind(self, history):
+        """Let the row files say what ``history`` says: an interruption may have left more, or half a line."""
+        if self.leads:
+            write_text(self.file("steps.jsonl"), "".join(f"{history.line(row)}\n" for row in history.rows))
+            write_text(self.file("epochs.csv"), "".join(f"{line}\n" for line in [EPOCHS_HEADER, *history.epoch_lines]))
 
     def file(self, *names):
         return os.path.join(self.path, *names)
 
     def add_lines(self, name, lines):
         """Append to one of the run's row files."""
-        with open(self.file(name), "a", encoding="utf-8") as file:
-            file.write("".join(f"{line}\n" for line in lines))
+        if self.leads:
+            with open(self.file(name), "a", encoding="utf-8") as file:
+                file.write("".join(f"{line}\n" for line in lines))
 
-    def save_checkpoint(self, task, learner, classes):
-        """Write the learner after ``task``: tensors and plain values, loadable with ``weights_only=True``."""
-        content = {
-            "arguments": vars(self.args),
-            "step": task.index,
-            "classes": list(classes[: task.stop]),
-            "learner": learner.state(),
-        }
-        with written_aside(self.file("checkpoints", f"step_{task.index}.pt")) as aside:
-            torch.save(content, aside)
+    def _clear(self, everything):
+        """Remove what a killed writer left aside, or all there is of a run; its arguments last, which make it one."""
+        for folder in (self.path, *map(self.file, FOLDERS)):
+            for name in os.listdir(folder) if os.path.isdir(folder) else ():
+                if name.startswith(".") and name != LOCK:
+                    _remove(os.path.join(folder, name))
+        if everything:
+            for name in (
+                "results.json",
+                "steps.jsonl",
+                "epochs.csv",
+                "log.txt",
+                *FOLDERS,
+                "data.json",
+                ARGUMENTS,
+            ):
+                _remove(self.file(name))
 
-    def _refuse_other_run(self):
-        path = self.file("arguments.json")
+    def _refuse_others(self):
+        """InputError if the folder holds something else than this run, begun or complete."""
+        path = self.file(ARGUMENTS)
         if not os.path.exists(path):
-            if os.path.isdir(self.path) and os.listdir(self.path):
+            if any(not name.startswith(".") for name in os.listdir(self.path)):
                 raise InputError(f"{self.path}: not empty and not the folder of a run; choose another --run_dir")
             return
-        other, mine = _read_arguments(path), json.loads(json.dumps(defining(self.args)))
-        if other is not None:
+        other, mine = _read(path), json.loads(json.dumps(defining(self.args)))
+        if isinstance(other, dict):
             other = {key: value for key, value in other.items() if key not in NOT_DEFINING}
         if other != mine and not self.args.overwrite:
             raise InputError(
@@ -111,7 +124,7 @@ class RunFolder:
             )
 
 
-def _read_arguments(path):
+def _read(path):
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)

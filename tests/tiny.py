@@ -16,10 +16,10 @@ COUNTS = {"train": 9, "val": 3, "test": 4}
 CLASSIFIERS = {"icarl": ("NME", "FC"), "afc": ("NME", "LSC")}
 
 
-def make(root, counts=None, dataset="tiny", classes=CLASSES, dtype=np.float32):
+def make(root, counts=None, dataset="tiny", classes=CLASSES, dtype=np.float32, positions=POSITIONS, dim=DIM):
     """Write ``root/dataset``: clips whose features point, with noise, where their class points."""
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((2, classes, DIM))
+    centres = rng.standard_normal((2, classes, dim))
     audio, visual, by_class, categories = {}, {}, {}, {}
     names = [f"class {label}" for label in range(classes)]
     for split, count in (counts or COUNTS).items():
@@ -30,8 +30,8 @@ def make(root, counts=None, dataset="tiny", classes=CLASSES, dtype=np.float32):
             by_class[split][label] = videos
             for video in videos:
                 categories[split][video] = names[label]
-                audio[video] = (centres[0, label] + 0.5 * rng.standard_normal(DIM)).astype(dtype)
-                noise = rng.standard_normal((FRAMES * POSITIONS, DIM))
+                audio[video] = (centres[0, label] + 0.5 * rng.standard_normal(dim)).astype(dtype)
+                noise = rng.standard_normal((FRAMES * positions, dim))
                 visual[video] = (centres[1, label] + noise).astype(dtype)
     folder = root / dataset
     for sense, features in (("audio", audio), ("visual", visual)):

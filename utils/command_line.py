@@ -37,6 +37,11 @@ def not_negative(text):
     return _number(text, int, "a whole number of 0 or more", lambda value: value >= 0)
 
 
+def every(text):
+    """``auto``, or an integer of 1 or more, for argparse."""
+    return text if text == "auto" else positive(text)
+
+
 def seed(text):
     """A number that can seed torch and numpy, for argparse."""
     return _number(text, int, "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)

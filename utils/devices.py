@@ -17,3 +17,9 @@ def choose_device(name):
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name}: {str(error).splitlines()[0]}; try --device auto or cpu") from None
     return device
+
+
+def make_deterministic(precision="fp32"):
+    """Let torch take only kernels that repeat exactly; ``tf32`` allows that format in a GPU's matrix products."""
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"

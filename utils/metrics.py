@@ -4,6 +4,8 @@
 All values are fractions. Where there is nothing to average (a single step) the value is None.
 """
 
+import numpy as np
+
 
 def mean_accuracy(accuracy_per_step):
     """Mean over steps of the accuracy on all classes seen (Rebuffi et al., iCaRL, 2017)."""
@@ -33,6 +35,13 @@ def backward_transfer(matrix):
     """Mean over tasks j < T-1 of ``a_{T-1,j} - a_jj`` (Lopez-Paz and Ranzato, GEM, 2017)."""
     last = matrix[-1]
     return _mean([last[task] - matrix[task][task] for task in range(len(matrix) - 1)])
+
+
+def confusion(label, prediction, num_classes):
+    """Counts of test clips as a list of rows: row true class, column predicted class (num_classes, num_classes)."""
+    counts = np.zeros((num_classes, num_classes), int)
+    np.add.at(counts, (label, prediction), 1)
+    return counts.tolist()
 
 
 def _mean(values):

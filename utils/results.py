@@ -7,7 +7,16 @@ import statistics
 from utils.errors import InputError
 
 # Options that do not change what a run computes.
-NOT_DEFINING = {"save_root", "run_dir", "overwrite", "device", "num_workers", "device_cache", "host_cache"}
+NOT_DEFINING = {
+    "save_root",
+    "run_dir",
+    "overwrite",
+    "device",
+    "num_workers",
+    "device_cache",
+    "host_cache",
+    "checkpoint_every",
+}
 FIGURES = ("accuracy_per_step", "mean_accuracy", "average_forgetting")
 
 
@@ -20,7 +29,7 @@ def find_runs(paths):
         files = [os.path.join(top, "results.json") for top, _, names in os.walk(path) if "results.json" in names]
         if not files:
             raise InputError(f"{path}: no finished run (results.json) in or under it")
-        found += [_read(file) for file in sorted(files)]
+        found += [read_results(file) for file in sorted(files)]
     return found
 
 
@@ -54,7 +63,8 @@ def _name(key, keys):
     return name
 
 
-def _read(path):
+def read_results(path):
+    """The content of one ``results.json``; InputError if it is damaged."""
     try:
         with open(path, encoding="utf-8") as file:
             run = json.load(file)

@@ -52,7 +52,8 @@ def _write_arrays(source, ids, shape, dtype, files, skip_bad):
                     continue
                 kept[video] = zlib.crc32(array)
                 file.write(array)
-                means += [token_mean(array)] * (len(files) > 1)
+                if len(files) > 1:
+                    means.append(token_mean(array))
             # Clips left out make fewer rows; numpy's header has room for that.
             file.seek(0)
             _write_header(file, (len(kept), *shape), dtype)

@@ -1,0 +1,163 @@
+"""The feature store: what goes in comes out, in bounded memory, whole or not at all."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from dataloader import open_data
+from tests import tiny
+from tests.shared import REPO
+from tests.tiny import change, features, refused
+from utils.convert_features import main
+from utils.feature_store import StoreFeatures, index_path, open_features
+
+
+def convert(root, *flags):
+    main(["--dataset", "tiny", "--data_root", str(root), *flags])
+
+
+def store(root, sense):
+    return StoreFeatures(index_path(root / "tiny", sense))
+
+
+@pytest.fixture
+def data(tmp_path):
+    tiny.make(tmp_path)
+    return tmp_path
+
+
+def test_a_run_on_the_store_is_the_run_on_its_source(data, capsys):
+    found = []
+    for _ in range(2):
+        for modality in ("audio", "visual", "audio-visual"):
+            tiny.train(data, "icarl", "--modality", modality)
+            found.append([(data / "run" / name).read_text() for name in ("steps.jsonl", "epochs.csv")])
+        convert(data)
+    assert found[:3] == found[3:]
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 4 and all(line.startswith("Wrote ") and "96 clips" in line for line in printed)
+    # The originals are no longer needed.
+    for sense in ("audio", "visual"):
+        features(data, sense).unlink()
+    assert isinstance(open_data("tiny", data_root=data).features["visual"], StoreFeatures)
+
+
+def test_values_shapes_and_means(data):
+    convert(data)
+    there = store(data, "visual")
+    assert there.checked and there.describe("-val_2_1") == ((16, 12), np.float32)
+    from utils.pickles import load_npy_dict
+
+    for video, array in load_npy_dict(features(data, "visual")).items():
+        np.testing.assert_array_equal(there[video], array)
+        np.testing.assert_allclose(there.means[there.rows([video])[0]], array.mean(0), rtol=1e-5, atol=1e-6)
+
+
+def test_half_precision(data):
+    convert(data, "--dtype", "float16")
+    assert store(data, "visual").array.dtype == np.float16
+    loaded = open_data("tiny", data_root=data)
+    assert loaded.load(np.arange(3)).visual.tensor().dtype == torch.float16
+    tiny.train(data, "avcil")
+
+
+def test_a_store_whose_source_changed_is_not_used(data, capsys):
+    convert(data, "--modality", "visual")
+    change(data, "visual", lambda arrays: arrays["-val_2_1"].__setitem__(0, 7))
+    capsys.readouterr()
+    used = open_features(data / "tiny", "visual")
+    assert not isinstance(used, StoreFeatures) and used["-val_2_1"][0, 0] == 7
+    assert "made from another visual_pretrained_feature_dict.npy" in capsys.readouterr().out
+    convert(data, "--modality", "visual")
+    assert open_features(data / "tiny", "visual")["-val_2_1"][0, 0] == 7
+    # The array of the old store is gone.
+    assert len(list(features(data, "visual").parent.glob("visual_store-*.npy"))) == 1
+
+
+def test_bad_values(data, capsys):
+    change(data, "visual", lambda arrays: arrays["-val_2_1"].__setitem__((3, 4), np.nan))
+    flags = ["--dataset", "tiny", "--data_root", str(data)]
+    assert "'-val_2_1'" not in refused(data, *flags, main=main)
+    assert not list(features(data, "visual").parent.glob("*store*.npy"))
+    assert not list(features(data, "visual").parent.glob("*.json"))
+    capsys.readouterr()
+    convert(data, "--skip_bad")
+    assert "95 clips" in capsys.readouterr().out and "-val_2_1" not in store(data, "visual")
+    assert "--allow_missing" in refused(data)
+    tiny.train(data, "fine_tuning", "--allow_missing")
+
+
+def test_too_large_for_half_precision(data):
+    change(data, "audio", lambda arrays: arrays["-val_2_1"].__setitem__(3, 1e6))
+    flags = ["--dataset", "tiny", "--data_root", str(data), "--dtype", "float16"]
+    assert "not finite in float16: -val_2_1" in refused(data, *flags, main=main)
+
+
+DAMAGE = {
+    "no json": lambda index, _: index.write_text("{"),
+    "other json": lambda index, _: index.write_text('{"array": 3}'),
+    "ids": lambda index, _: index.write_text(json.dumps(json.loads(index.read_text()) | {"ids": ["a"]})),
+    "twice": lambda index, _: index.write_text(json.dumps(json.loads(index.read_text()) | {"ids": ["a"] * 96})),
+    "missing": lambda _, array: array.unlink(),
+    "truncated": lambda _, array: array.write_bytes(array.read_bytes()[:-9]),
+    "header": lambda _, array: array.write_bytes(b"\x93NUMPY\x01\x00\xff\xff" + array.read_bytes()[10:]),
+    "pickle": lambda _, array: np.save(array, np.array([{}] * 96), allow_pickle=True),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_stores(data, damage):
+    convert(data)
+    index = data / "tiny" / "visual_pretrained_feature" / "visual_store.json"
+    DAMAGE[damage](index, next(index.parent.glob("visual_store-*.npy")))
+    line = refused(data)
+    assert "visual_store" in line and "convert_features.py" in line
+
+
+def test_a_killed_conversion_leaves_the_old_store_or_none(data):
+    command = [sys.executable, REPO / "utils" / "convert_features.py", "--dataset", "tiny", "--data_root", data]
+    for delay in (0.0, 0.05, 0.1):
+        process = subprocess.Popen([*command, "--modality", "visual"], stdout=subprocess.DEVNULL)
+        folder = features(data, "visual").parent
+        while process.poll() is None and not list(folder.glob(".visual_store-*")):
+            time.sleep(0.002)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        open_data("tiny", data_root=data)
+    convert(data)
+    left = {path.name for path in folder.iterdir()}
+    assert len(left) == 5, left  # source, index, lock, array, means
+
+
+MEASURE = """
+import resource, runpy, sys
+import dataloader, train_incremental, utils.convert_features
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+print("grew by", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+def test_memory_is_bounded(tmp_path):
+    tiny.make(tmp_path, {"train": 24, "val": 3, "test": 3}, positions=192, dim=256)
+    size = features(tmp_path, "visual").stat().st_size / 2**20
+    assert size > 260
+
+    def grew(*command):
+        command = [sys.executable, "-c", MEASURE, *map(str, command)]
+        done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return float(done.stdout.split()[-1])
+
+    train = [REPO / "train_incremental.py", *tiny.flags(tmp_path, "avcil", "--device_cache", "0", "--max_epochs", "1")]
+    assert grew(*train, "--run_dir", tmp_path / "unconverted") < 150
+    assert grew(REPO / "utils" / "convert_features.py", "--dataset", "tiny", "--data_root", tmp_path) < 60
+    assert grew(*train, "--run_dir", tmp_path / "converted") < 150

@@ -1,0 +1,108 @@
+"""Where tokens are held, and by how many processes, changes nothing that comes out."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataloader import open_data
+from engine.old_attention import OldAttentionMaps
+from tests import tiny
+from tests.shared import REPO
+from utils.clip_cache import ClipCache
+
+TIERS = ("auto", "0", "0.00005", "1")  # GB; the third holds a step's clips but not all of the data
+
+
+def rows(root):
+    return [(root / "run" / name).read_text() for name in ("steps.jsonl", "epochs.csv")]
+
+
+@pytest.mark.parametrize("method", ["avcil", "icarl", "upper_bound"])
+def test_every_tier_gives_the_same_run(tmp_path, method):
+    tiny.make(tmp_path)
+    found = []
+    for tier in TIERS:
+        tiny.train(tmp_path, method, "--modality", "audio-visual", "--device_cache", tier)
+        found.append(rows(tmp_path))
+    assert all(other == found[0] for other in found)
+
+
+@pytest.mark.parametrize("gigabytes", TIERS)
+def test_every_tier_gives_the_tokens_of_the_file(tmp_path, gigabytes):
+    tiny.make(tmp_path)
+    data = open_data("tiny", data_root=tmp_path, device_cache=gigabytes)
+    some = data.clips("train", slice(0, 2))
+    data.place(some)
+    assert data.tokens.holds(some) == (gigabytes != "0")
+    batch = data.load(some[::-1].copy(), 3)
+    expected = torch.from_numpy(np.stack([data.features["visual"][data.ids[clip]] for clip in some[::-1]]))
+    torch.testing.assert_close(batch.visual.tensor(), expected.view(-1, 8, 2, 12), rtol=0, atol=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 12), st.lists(st.lists(st.integers(0, 19), min_size=1, max_size=12), max_size=8))
+def test_cache_holds_what_it_was_asked_for_last(capacity, requests):
+    values = torch.arange(20.0)[:, None] * torch.ones(3)
+    reads = []
+
+    def read(clips):
+        reads.extend(clips)
+        return values[clips]
+
+    cache = ClipCache(20, capacity, (3,), torch.float32)
+    for request in requests:
+        clips, before = np.array(request), set(np.flatnonzero(cache.row_of >= 0))
+        reads.clear()
+        assert cache.hold(clips, read, iter) == (len(set(request)) <= capacity)
+        if len(set(request)) <= capacity:
+            assert sorted(reads) == sorted(set(request) - before)
+            torch.testing.assert_close(cache.take(clips), values[clips], rtol=0, atol=0)
+        held = cache.row_of[cache.row_of >= 0]
+        assert len(set(held)) == len(held)
+
+
+def test_kept_attention_maps_are_those_made_as_needed(tmp_path):
+    tiny.make(tmp_path)
+    data = open_data("tiny", data_root=tmp_path)
+    from model.network import AudioVisualNet
+
+    torch.manual_seed(0)
+    teacher = AudioVisualNet("audio-visual", 2, data.audio_dim, data.visual_dim)
+    exemplars = data.clips("train", slice(0, 2))
+    kept, fresh = OldAttentionMaps(teacher), OldAttentionMaps(teacher)
+    kept.keep(data, exemplars, lambda clips: data.batches([clips]))
+    assert kept.kept is not None
+    batch = data.load(exemplars[[5, 1, 3]], 3)
+    arguments = np.arange(3), batch.visual.tensor()
+    for mine, theirs in zip(kept.of(batch).maps(*arguments), fresh.of(batch).maps(*arguments), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
+
+
+def torchrun(root, folder, *flags):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [REPO / "train_incremental.py", *tiny.flags(root, "avcil", "--run_dir", str(folder), *flags)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_two_processes_give_the_run_of_one(tmp_path):
+    tiny.make(tmp_path)
+    done = torchrun(tmp_path, tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Average Accuracy") == 1
+    tiny.train(tmp_path, "avcil")
+    two, one = (
+        [line.split(",") for line in (tmp_path / run / "epochs.csv").read_text().splitlines()[1:]]
+        for run in ("two", "run")
+    )
+    assert [line[:3] for line in two] == [line[:3] for line in one]
+    np.testing.assert_allclose([float(line[3]) for line in two], [float(line[3]) for line in one], rtol=1e-4, atol=1e-5)
+    results = [json.loads((tmp_path / run / "results.json").read_text()) for run in ("two", "run")]
+    assert results[0]["accuracy_matrix"] == results[1]["accuracy_matrix"]
