@@ -111,7 +111,7 @@ class GradientLearner(Learner):
         self.data.place(np.concatenate(clips))
         if self.has_teacher and task.index > 0:
             self.take_lessons(task)
-        fit = Fit(self, torch.optim.Adam(self.trainable(), args.lr, weight_decay=args.weight_decay), args)
+        fit = Fit(self, torch.optim.Adam(self.trainable(), args.lr, weight_decay=args.weight_decay, fused=True), args)
         fit.load(log.resume())
         for epoch in log.epochs(args.max_epochs):
             fit.set_lr(epoch)

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from contextlib import nullcontext
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -45,7 +46,8 @@ class StepLog:
         title = f"Step {self.task.index + 1}/{self.num_tasks}"
         quiet = True if not self.folder.leads else None
         bar = tqdm(range(first, count), title, initial=first, total=count, unit="epoch", disable=quiet, leave=False)
-        with logging_redirect_tqdm([log]), bar as self.bar:
+        # On a terminal lines go above the bar; elsewhere there is no bar, and who is silent must stay so.
+        with nullcontext() if bar.disable else logging_redirect_tqdm([log]), bar as self.bar:
             yield from self.bar
 
     def epoch(self, epoch, terms, val_accuracy, lr):

@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""Seconds and memory of training, side by side with plain research code (benchmarks/plain.py) in one run.
+
+    python benchmarks/training.py                    # every case, minutes on 2 cores
+    python benchmarks/training.py --cases audio
+    python benchmarks/training.py --cases ave        # on a GPU: whole AVE-shaped runs, 20 GB of features
+
+Each side trains in a process of its own on the same synthetic data with equal epochs, the sides taking turns; a row has
+the median of the ratios. Reading data and starting up are not in the times, checkpoints and row files are.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+import numpy as np
+import torch
+
+from benchmarks import plain
+from dataloader import open_data
+from engine.checkpoints import History
+from engine.loop import evaluate
+from engine.options import parse, resolve
+from engine.progress import StepLog, speak
+from engine.run_folder import RunFolder
+from engine.tasks import make_tasks
+from utils.devices import choose_device, make_deterministic
+
+WIDTH = 768
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training run: ``counts`` clips per class for training, validation and test; tokens of 8 x ``positions``."""
+
+    modality: str
+    positions: int
+    classes_per_step: int
+    steps: int
+    counts: tuple
+    epochs: int
+    batch: int
+    memory: int
+    precision: str = "fp32"
+    only_with_teacher: bool = False
+    picture: bool = False
+
+
+AUDIO = Case("audio", 0, 7, 4, (118, 14, 14), 20, 256, 340)
+SMALL = Case("audio-visual", 4, 7, 4, (40, 6, 6), 3, 256, 340)
+LARGE = Case("audio-visual", 196, 4, 2, (24, 2, 2), 1, 64, 32, only_with_teacher=True)
+AVE = Case("audio-visual", 196, 7, 4, (118, 14, 14), 200, 256, 340, "bf16")
+CASES = {
+    "audio": AUDIO,
+    "audio, a picture per epoch in the plain one": replace(AUDIO, picture=True),
+    "visual, 8 x 196 tokens": Case("visual", 196, 4, 2, (24, 6, 6), 4, 256, 32),
+    "audio-visual, 8 x 4 tokens": SMALL,
+    "audio-visual, 8 x 4 tokens, bf16": replace(SMALL, precision="bf16"),
+    "audio-visual with teacher, 8 x 196 tokens": LARGE,
+    "audio-visual with teacher, 8 x 196 tokens, bf16": replace(LARGE, precision="bf16"),
+    "ave": AVE,
+}
+
+
+def main():
+    args = options()
+    if args.side:
+        print(json.dumps(one_side(args.side, CASES[args.cases[0]], args.folder, args.device)))
+        return
+    device = choose_device(args.device)
+    chosen = [name for name in CASES if any(name.startswith(case) for case in args.cases)]
+    print(f"{torch.get_num_threads()} threads, {device}, torch {torch.__version__}; medians of {args.repeats}")
+    print(f"{'':48}{'plain':>10}{'ours':>10}{'ratio':>8}{'plain':>12}{'ours':>10}")
+    for name in chosen:
+        with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
+            make_data(folder, CASES[name])
+            pairs = [
+                {side: start(side, name, folder, args.device) for side in ("plain", "ours")}
+                for _ in range(args.repeats)
+            ]
+        report(name, CASES[name], pairs)
+
+
+def options():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--cases", nargs="+", default=["audio", "visual"], help="beginnings of names of cases")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--scratch", help="folder for the synthetic features; default: the system's")
+    parser.add_argument("--side", choices=("plain", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def make_data(root, case):
+    """Released files under ``root/data/mine``: noise around a point of each class."""
+    rng = np.random.default_rng(0)
+    folder = os.path.join(root, "data", "mine")
+    by_class, categories, features = {}, {}, {"audio": {}, "visual": {}}
+    classes = case.classes_per_step * case.steps
+    centres = rng.standard_normal((2, classes, WIDTH), dtype=np.float32)
+    for split, count in zip(("train", "val", "test"), case.counts, strict=True):
+        by_class[split] = {label: [f"{split}{label}_{number}" for number in range(count)] for label in range(classes)}
+        categories[split] = {video: str(label) for label, videos in by_class[split].items() for video in videos}
+        for label, videos in by_class[split].items():
+            for video in videos:
+                features["audio"][video] = centres[0, label] + rng.standard_normal(WIDTH, dtype=np.float32)
+                if case.positions:
+                    noise = rng.standard_normal((8 * case.positions, WIDTH), dtype=np.float32)
+                    features["visual"][video] = centres[1, label] + noise
+    for sense in ("audio", "visual")[: 1 + bool(case.positions)]:
+        os.makedirs(os.path.join(folder, f"{sense}_pretrained_feature"))
+        np.save(
+            os.path.join(folder, f"{sense}_pretrained_feature", f"{sense}_pretrained_feature_dict.npy"), features[sense]
+        )
+    np.save(os.path.join(folder, "all_classId_vid_dict.npy"), by_class)
+    np.save(os.path.join(folder, "all_id_category_dict.npy"), categories)
+    np.save(os.path.join(folder, "category_encode_dict.npy"), {str(label): label for label in range(classes)})
+
+
+def start(side, name, folder, device):
+    command = [sys.executable, __file__, "--side", side, "--cases", name, "--folder", folder, "--device", device]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def one_side(side, case, folder, device):
+    """Train in this process: seconds of each step, and the peaks of host and device memory in GB."""
+    device = choose_device(device)
+    before = resident()
+    torch.manual_seed(0)
+    seconds = plain_run(folder, case, device) if side == "plain" else our_run(folder, case, device)
+    on_device = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else 0.0
+    return {"seconds": seconds, "host": (resident() - before) / 1e9, "device": on_device}
+
+
+def plain_run(folder, case, device):
+    return plain.run(os.path.join(folder, "data", "mine"), case, device, draw if case.picture else None)
+
+
+def draw(losses):
+    from matplotlib import pyplot as plt
+
+    plt.switch_backend("agg")
+    for _ in range(2):
+        plt.figure()
+        plt.plot(losses)
+        plt.savefig(os.path.join(tempfile.gettempdir(), "benchmark.png"))
+        plt.close()
+
+
+def our_run(folder, case, device):
+    flags = ["--method", "avcil" if case.modality == "audio-visual" else "ssil", "--dataset", "mine"]
+    flags += ["--modality", case.modality, "--data_root", os.path.join(folder, "data"), "--precision", case.precision]
+    flags += ["--classes_per_step", case.classes_per_step, "--memory_size", case.memory, "--max_epochs", case.epochs]
+    flags += ["--train_batch_size", case.batch, "--exemplar_batch_size", case.batch // 2]
+    with tempfile.TemporaryDirectory() as run_dir:
+        args, method = parse([*map(str, flags), "--run_dir", run_dir])
+        data = open_data("mine", case.modality, args.data_root, device=device)
+        args = resolve(args, data.num_classes)
+        make_deterministic(case.precision)
+        speak(False)
+        tasks, history = make_tasks(data.num_classes, args.classes_per_step), History()
+        learner = method(args, data, device)
+        with RunFolder(args, method).opened("") as folder:
+            return [timed(learner, task, tasks, folder, history) for task in tasks]
+
+
+def timed(learner, task, tasks, folder, history):
+    started = time.perf_counter()
+    step = StepLog(task, len(tasks), folder, history)
+    learner.begin_task(task)
+    learner.fit_task(task, step)
+    learner.end_task(task)
+    evaluate(learner, task, tasks, step)
+    return time.perf_counter() - started
+
+
+def resident():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def report(name, case, pairs):
+    first = int(case.only_with_teacher)
+    totals = [{side: sum(result["seconds"][first:]) for side, result in pair.items()} for pair in pairs]
+    ratio = statistics.median(total["plain"] / total["ours"] for total in totals)
+    plain_s, our_s = (statistics.median(total[side] for total in totals) for side in ("plain", "ours"))
+    peaks = [f"{max(pair[side]['host'] for pair in pairs):.2f} GB" for side in ("plain", "ours")]
+    print(f"{name:48}{plain_s:8.2f} s{our_s:8.2f} s{ratio:7.1f}x{peaks[0]:>12}{peaks[1]:>10}", flush=True)
+    per_step = [statistics.median(pair["ours"]["seconds"][step] for pair in pairs) for step in range(case.steps)]
+    print("    ours by step: " + " ".join(f"{value:.2f}" for value in per_step), end="")
+    if pairs[0]["ours"]["device"]:
+        peaks = [f"{max(pair[side]['device'] for pair in pairs):.2f} GB" for side in ("plain", "ours")]
+        print(f"; GPU memory: plain {peaks[0]}, ours {peaks[1]}", end="")
+    print()
+
+
+if __name__ == "__main__":
+    main()
