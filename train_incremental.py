@@ -26,7 +26,7 @@ from utils.random_order import seed_everything
 from utils.tables import results_rows, text_table
 
 
-@command
+@command(after_interrupt="; the same command goes on from here")
 def main(arguments=None):
     args, method = parse(arguments)
     group = Group()

@@ -57,8 +57,8 @@ class Case:
 
 
 AUDIO = Case("audio", 0, 7, 4, (118, 14, 14), 20, 256, 340)
-SMALL = Case("audio-visual", 4, 7, 4, (40, 6, 6), 3, 256, 340)
-LARGE = Case("audio-visual", 196, 4, 2, (24, 2, 2), 1, 64, 32, only_with_teacher=True)
+SMALL = Case("audio-visual", 4, 7, 3, (118, 14, 14), 4, 256, 340)
+LARGE = Case("audio-visual", 196, 4, 2, (12, 1, 1), 4, 24, 16, only_with_teacher=True)
 AVE = Case("audio-visual", 196, 7, 4, (118, 14, 14), 200, 256, 340, "bf16")
 CASES = {
     "audio": AUDIO,

@@ -4,6 +4,7 @@ Tensors and plain values only, so that a file loads with ``weights_only=True`` a
 """
 
 import contextlib
+import io
 import itertools
 import json
 import os
@@ -60,8 +61,11 @@ class Pace:
 
 def save(path, content):
     """Write ``content``, with the state of all random generators, to ``path``: whole, or not at all."""
-    with written_aside(path) as aside:
-        torch.save(content | {"random": random_state()}, aside)
+    buffer = io.BytesIO()
+    torch.save(content | {"random": random_state()}, buffer)
+    # Written by Python, whose errors name what is wrong with the disk.
+    with written_aside(path) as aside, open(aside, "wb") as file:
+        file.write(buffer.getbuffer())
 
 
 def load(path):

@@ -9,11 +9,14 @@ class InputError(Exception):
     """Something the user gave cannot be used. The message is one line: what, where, and the cure."""
 
 
-def command(main):
+def command(main=None, *, after_interrupt=""):
     """Run ``main()`` as a command: errors of the user's making become one line on stderr.
 
-    Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 130 interrupted.
+    Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 130 interrupted (``after_interrupt`` says
+    what then).
     """
+    if main is None:
+        return functools.partial(command, after_interrupt=after_interrupt)
 
     @functools.wraps(main)
     def run(*args, **kwargs):
@@ -31,7 +34,7 @@ def command(main):
             where = f": {error.filename}" if error.filename else ""
             _fail(f"{error.strerror or error}{where}", 2)
         except KeyboardInterrupt:
-            _fail("interrupted", 130)
+            _fail(f"interrupted{after_interrupt}", 130)
 
     return run
 
