@@ -6,6 +6,7 @@ for batch in data.batches([clips[:256]]): ...
 """
 
 import hashlib
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class IncrementalData:
         self.labels = torch.from_numpy(self.label).to(self.device)
         self.features, self.vectors, self.tokens = {}, {}, None
         self.audio_dim = self.visual_shape = None
+        self.seconds_to_open = 0.0
 
     @property
     def num_classes(self):
@@ -172,6 +174,7 @@ def open_data(
     folder = dataset_folder(data_root, dataset)
     splits = read_splits(folder)
     classes, clips = choose_classes(splits, num_classes, class_order_seed)
+    started = time.perf_counter()
     features = {sense: open_features(folder, sense) for sense in ("audio", "visual") if sense in modality}
     for feature in features.values():
         clips = drop_missing(feature, clips, allow_missing)
@@ -194,6 +197,7 @@ def open_data(
             data.tokens = TokenTiers(
                 features["visual"], data.ids, data.visual_shape, data.device, *budgets, group, num_workers
             )
+    data.seconds_to_open = time.perf_counter() - started
     return data
 
 

@@ -19,11 +19,13 @@ from engine.options import check_memory, parse, resolve
 from engine.progress import log, speak, write_to
 from engine.run_folder import RunFolder, environment
 from engine.tasks import make_tasks
-from utils.devices import make_deterministic
+from utils.devices import check_precision, make_deterministic
 from utils.distributed import Group
 from utils.errors import command
 from utils.random_order import seed_everything
 from utils.tables import results_rows, text_table
+
+LONG = 2  # seconds; to open features for longer than this deserves a word
 
 
 @command(after_interrupt="; the same command goes on from here")
@@ -31,6 +33,7 @@ def main(arguments=None):
     args, method = parse(arguments)
     group = Group()
     device = group.device(args.device)
+    check_precision(args.precision, device)
     args = resolve(args, count_classes(args.dataset, args.data_root, args.num_classes))
     tasks = make_tasks(args.num_classes, args.classes_per_step, args.last_step_remainder)
     check_memory(args, method)
@@ -81,6 +84,11 @@ def describe(args, data, tasks, device):
         f"{args.max_epochs} epochs per step, memory {args.memory_size}",
     ]
     lines += [f"{sense} features: {feature.describe_origin()}" for sense, feature in data.features.items()]
+    if not all(feature.checked for feature in data.features.values()) and data.seconds_to_open > LONG:
+        lines.append(
+            f"reading and checking features took {data.seconds_to_open:.0f} s and will at every start; to do it once:"
+            f" python utils/convert_features.py --dataset {args.dataset}"
+        )
     return "\n".join(lines)
 
 

@@ -169,3 +169,13 @@ def test_report_says_what_it_lacks(tmp_path):
     assert "not readable as JSON" in refused(tmp_path, str(tmp_path), main=report.main)
     (tmp_path / "results.json").write_text("[]")
     assert "lacks" in refused(tmp_path, str(tmp_path), main=report.main)
+
+
+def test_precisions_that_do_nothing(data):
+    assert "--precision tf32: a format of GPUs" in refused(data, "--precision", "tf32", "--device", "cpu")
+    assert "--precision bf16: audio runs" in refused(data, "--precision", "bf16", "--modality", "audio")
+
+
+@pytest.mark.parametrize("value", ["-1", "much", "inf", "nan"])
+def test_caches_that_are_no_size(data, value):
+    assert f"--device_cache {value}" in refused(data, f"--device_cache={value}")

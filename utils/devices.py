@@ -23,3 +23,9 @@ def make_deterministic(precision="fp32"):
     """Let torch take only kernels that repeat exactly; ``tf32`` allows that format in a GPU's matrix products."""
     torch.use_deterministic_algorithms(True)
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+
+
+def check_precision(precision, device):
+    """InputError if ``device`` does not have the format ``precision``."""
+    if precision == "tf32" and device.type != "cuda":
+        raise InputError(f"--precision tf32: a format of GPUs, this run is on {device}; use fp32 or bf16")

@@ -29,7 +29,7 @@ def read_wav(path, expected_rate=None):
             if sound.getsampwidth() != 2:
                 raise MediaError(f"the wav file has {8 * sound.getsampwidth()} bits a sample, expected 16")
             samples = np.frombuffer(sound.readframes(count), "<i2")
-    except (wave.Error, EOFError, ValueError) as error:
+    except (wave.Error, EOFError, ValueError, RuntimeError) as error:  # RuntimeError: a chunk beyond the end
         raise MediaError(f"not a readable wav file ({error or 'it ends early'})") from None
     if len(samples) != count * channels:
         raise MediaError("the wav file ends early")

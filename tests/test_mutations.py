@@ -1,0 +1,16 @@
+"""Damaged files of every kind end in the error that users are told, never in a traceback, a hang or a crash."""
+
+import pytest
+
+from tests.mutations import READERS, mutate
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_damaged_files(reader):
+    assert mutate(reader, 12, seed=1) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", READERS)
+def test_many_damaged_files(reader):
+    assert mutate(reader, 150, seed=2) == 0
