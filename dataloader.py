@@ -109,6 +109,12 @@ class IncrementalData:
             digest.update(self.tokens.read(np.linspace(0, len(self.ids) - 1, 8).astype(int)).numpy().tobytes())
         return digest.hexdigest()
 
+    def description(self):
+        """What there is to know of the data, as plain values: its digest, sizes, and how the features were made."""
+        made = {sense: feature.attributes for sense, feature in self.features.items()}
+        shape = self.visual_shape and list(self.visual_shape)
+        return {"sha256": self.fingerprint(), "audio_dim": self.audio_dim, "visual_shape": shape, "features": made}
+
     def place(self, clips):
         """Bring the features of ``clips``, which the coming epochs use, as near as they fit."""
         if self.tokens:

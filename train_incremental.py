@@ -62,7 +62,7 @@ def train(args, method, tasks, device, group, folder):
         host_cache=args.host_cache,
         group=group if group.world > 1 else None,
     )
-    with folder.opened(data.fingerprint()):
+    with folder.opened(data.description()):
         if folder.leads:
             write_to(folder.file("log.txt"))
         log.info(describe(args, data, tasks, device))

@@ -171,7 +171,7 @@ def our_run(folder, case, device):
         speak(False)
         tasks, history = make_tasks(data.num_classes, args.classes_per_step), History()
         learner = method(args, data, device)
-        with RunFolder(args, method).opened("") as folder:
+        with RunFolder(args, method).opened(data.description()) as folder:
             return [timed(learner, task, tasks, folder, history) for task in tasks]
 
 

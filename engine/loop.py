@@ -3,6 +3,7 @@
 import time
 
 from engine.checkpoints import History
+from engine.curves import Curves
 from engine.evaluate import accuracy_by_task, predict
 from engine.figures import draw_accuracy, draw_epochs
 from engine.progress import StepLog, log
@@ -14,9 +15,12 @@ from utils.random_state import set_random_state
 def run(learner, tasks, folder):
     """Learn ``tasks`` one after another, from where ``folder`` says it was left; return the results."""
     history = resume(learner, folder)
+    curves = None
+    if learner.args.tensorboard and folder.leads:
+        curves = Curves(folder.file("tensorboard"), learner.args.max_epochs, len(history.rows))
     for task in tasks[len(history.rows) :]:
         started = time.perf_counter()
-        step = StepLog(task, len(tasks), folder, history)
+        step = StepLog(task, len(tasks), folder, history, curves)
         learner.begin_task(task)
         learner.fit_task(task, step)
         learner.end_task(task)
@@ -24,10 +28,14 @@ def run(learner, tasks, folder):
         row["seconds"] = step.seconds_before + time.perf_counter() - started
         history.rows.append(row)
         report_step(row, history)
+        if curves:
+            curves.add_step(row)
         folder.add_lines("steps.jsonl", [history.line(row)])
         if folder.leads:
             draw_epochs(folder.file("figures", f"step_{task.index}.png"), task, step)
         folder.checkpoints.save_step(task.index, checkpoint(learner, task, history))
+    if curves:
+        curves.close()
     results = summarise(history, learner.data.classes)
     if folder.leads:
         draw_accuracy(folder.file("figures", "accuracy.png"), results, tasks)

@@ -130,6 +130,7 @@ def _add_output(group):
     group.add_argument("--save_root", default=SAVE_ROOT, help="folder of all runs")
     group.add_argument("--run_dir", help="exactly this folder for this run; default: named by what defines the run")
     group.add_argument("--overwrite", action="store_true", help="start anew, and replace what is in the run's folder")
+    group.add_argument("--tensorboard", action="store_true", help="also write every number for TensorBoard")
     group.add_argument(
         "--checkpoint_every",
         type=every,

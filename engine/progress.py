@@ -35,14 +35,16 @@ def warn(message):
 class StepLog:
     """Reports the epochs of one step, and keeps what is needed to go on after any of them."""
 
-    def __init__(self, task, num_tasks, folder, history):
+    def __init__(self, task, num_tasks, folder, history, curves=None):
         self.task, self.num_tasks, self.folder, self.history = task, num_tasks, folder, history
+        self.curves = curves  # engine.curves.Curves: a second place for every number
         self.rows, self.lines = [], []
         self.seconds_before, self.started = 0.0, time.perf_counter()
 
     def epochs(self, count):
         """Iterate over the epochs that are left of ``count`` under a progress bar."""
-        first = len(self.rows)
+        first = self.first = len(self.rows)
+        self.count, self.fit_started = count, time.perf_counter()
         title = f"Step {self.task.index + 1}/{self.num_tasks}"
         quiet = True if not self.folder.leads else None
         bar = tqdm(range(first, count), title, initial=first, total=count, unit="epoch", disable=quiet, leave=False)
@@ -56,12 +58,20 @@ class StepLog:
         self.rows.append({"epoch": epoch, "train_loss": loss, "val_res": val_accuracy, "terms": terms})
         named = " ".join(f"{name}:{value:.6f}" for name, value in terms.items()) if len(terms) > 1 else ""
         log.info(f"Epoch:{epoch} train_loss:{loss:.6f} val_res:{val_accuracy:.6f} {named}".rstrip())
-        self.bar.set_postfix(loss=f"{loss:.4f}", val=f"{val_accuracy:.4f}")
+        self.bar.set_postfix(loss=f"{loss:.4f}", val=f"{val_accuracy:.4f}", run_left=self._time_left(epoch))
         values = {"train_loss": loss, "val_res": val_accuracy, "lr": lr, **terms}
         lines = [f"{self.task.index},{epoch},{name},{value!r}" for name, value in values.items()]
         self.lines += lines
         self.history.epoch_lines += lines
         self.folder.add_lines("epochs.csv", lines)
+        if self.curves:
+            self.curves.add_epoch(self.task.index, epoch, values)
+
+    def _time_left(self, epoch):
+        """Of the whole run, as if later epochs took as long as those of this step so far."""
+        steps_left = self.num_tasks - self.task.index - 1
+        left = self.count - epoch - 1 + steps_left * self.count
+        return tqdm.format_interval((time.perf_counter() - self.fit_started) / (epoch + 1 - self.first) * left)
 
     def save(self, epoch, fit):
         """Keep ``fit()``, tensors and plain values from which the method goes on after ``epoch``, if it is time to."""

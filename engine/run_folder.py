@@ -46,10 +46,10 @@ class RunFolder:
         return read_results(path) if os.path.exists(path) and not self.args.overwrite else None
 
     @contextlib.contextmanager
-    def opened(self, fingerprint):
+    def opened(self, data):
         """Make the folder, or go on in it, while other processes keep out.
 
-        ``fingerprint`` tells the data: InputError if it is not what the run began with.
+        ``data`` describes the data (IncrementalData.description): InputError if they are not what the run began with.
         """
         if not self.leads:
             yield self
@@ -58,19 +58,19 @@ class RunFolder:
         with only_writer(self.file(LOCK), "this run"):
             self._refuse_others()
             self._clear(everything=self.args.overwrite)
-            self._describe(fingerprint)
+            self._describe(data)
             yield self
 
-    def _describe(self, fingerprint):
+    def _describe(self, data):
         """Write down what is run, where, and on which data."""
-        data = {"sha256": fingerprint}
-        if os.path.exists(self.file("data.json")) and _read(self.file("data.json")) != data:
+        path = self.file("data.json")
+        if os.path.exists(path) and not _same_data(_read(path), data):
             raise InputError(
                 f"{self.path}: the data is not what the run began with; put it back, or start anew with --overwrite"
             )
         # First of all, so that the folder is known as that of a run.
         write_json(self.file(ARGUMENTS), vars(self.args))
-        write_json(self.file("data.json"), data)
+        write_json(path, data)
         write_json(self.file("environment.json"), environment())
         for name in FOLDERS:
             os.makedirs(self.file(name), exist_ok=True)
@@ -122,6 +122,10 @@ class RunFolder:
             raise InputError(
                 f"{self.path}: holds another run ({_difference(other, mine)}); choose another --run_dir, or --overwrite"
             )
+
+
+def _same_data(known, data):
+    return isinstance(known, dict) and known.get("sha256") == data["sha256"]
 
 
 def _read(path):

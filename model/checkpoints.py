@@ -26,7 +26,7 @@ def read_state(path):
             f"{path}: holds more than weights, or is damaged ({str(error).splitlines()[0][:100]})"
         ) from None
     except Exception as error:  # each format has errors of its own for a damaged file
-        if isinstance(error, OSError | MemoryError):
+        if isinstance(error, MemoryError) or getattr(error, "filename", None):
             raise
         raise InputError(f"{path}: not a readable checkpoint ({_first_line(error)})") from None
     for key in ("model", "state_dict"):

@@ -1,0 +1,101 @@
+"""A trained learner, from the folder of its run alone: to use it, not only to score it."""
+
+import argparse
+import json
+import os
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+
+from dataloader import Batch
+from engine.checkpoints import Checkpoints, load
+from methods import find_method
+from utils.errors import InputError
+
+
+@dataclass
+class Trained:
+    """``learner`` after ``step`` of the run in ``folder``, whose ``args`` it has; ``classes``: names, in order.
+
+    ``made``: sense -> how its features were made, as recorded by the extraction (empty: unknown).
+    """
+
+    folder: str
+    args: argparse.Namespace
+    step: int
+    classes: list
+    learner: object
+    made: dict
+
+    @property
+    def senses(self):
+        return tuple(sense for sense in ("audio", "visual") if sense in self.args.modality)
+
+    @torch.no_grad()
+    def scores(self, features):
+        """Scores (B, classes) of clips, each given as a dict sense -> array as the feature files hold it."""
+        return self.learner.scores(self.batch(features)).cpu()
+
+    def batch(self, features):
+        """The Batch of clips given by their features; InputError if these are not of the size that the run learned."""
+        senses = {}
+        for sense, shape in (("audio", (self.learner.data.audio_dim,)), ("visual", self.learner.data.visual_shape)):
+            if sense in self.senses:
+                values = [torch.from_numpy(self._sized(clip[sense], sense, shape)) for clip in features]
+                senses[sense] = torch.stack(values).float().to(self.learner.device)
+        visual = senses.get("visual")
+        if self.args.modality == "visual":
+            visual = visual.mean((1, 2), keepdim=True)
+        return Batch(None, None, senses.get("audio"), visual)
+
+    def _sized(self, array, sense, shape):
+        # A flat (F x S, D) and a frames-first (F, S, D) array are the same features.
+        if array.size != torch.Size(shape).numel() or array.shape[-1] != shape[-1]:
+            raise InputError(
+                f"{sense} features of shape {tuple(array.shape)} do not fit the run in {self.folder}, which learned"
+                f" from {tuple(shape)}; extract them as it did"
+            )
+        return array.reshape(shape).copy()
+
+
+def load_trained(folder, step=None, device="cpu"):
+    """The learner of the run in ``folder`` after ``step``, by default the last finished one."""
+    steps = Checkpoints(os.path.join(folder, "checkpoints"), "auto")
+    data = _read_description(folder)
+    saved = steps.last_step() if step is None else _load_step(folder, steps.of_step(step))
+    if saved is None:
+        raise InputError(f"{folder}: no finished step of a run in it (checkpoints/step_0.pt); train first")
+    try:
+        args = argparse.Namespace(**saved["arguments"])
+        shape = data["visual_shape"] and tuple(data["visual_shape"])
+        sizes = SimpleNamespace(audio_dim=data["audio_dim"], visual_shape=shape, visual_dim=shape and shape[-1])
+        learner = find_method(args.method)(args, sizes, torch.device(device))
+        learner.load_state(saved["learner"])
+        return Trained(folder, args, saved["step"], saved["classes"], learner, data["features"])
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(
+            f"{folder}: its checkpoint does not fit this version of the project ({str(error)[:80]}); train again"
+        ) from None
+
+
+def _load_step(folder, path):
+    try:
+        return load(path)
+    except FileNotFoundError:
+        there = sorted(name for name in os.listdir(os.path.dirname(path)) if name.startswith("step_"))
+        raise InputError(f"{path}: no such step; there are {', '.join(there) or 'none'}") from None
+
+
+def _read_description(folder):
+    path = os.path.join(folder, "data.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            data = json.load(file)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{folder}: not the folder of a run (no data.json); give one under save/") from None
+    except ValueError:
+        data = None
+    if not isinstance(data, dict) or not {"audio_dim", "visual_shape", "features"} <= data.keys():
+        raise InputError(f"{path}: damaged; train again")
+    return data

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Name the classes of new clips with the model of a run.
+
+    python predict.py --run save/AVE/avcil-linear_audio-visual_released_seed42 clip.mp4 ...
+    python predict.py --run save/AVE/avcil-... --data data/AVE id ...
+
+sends video files through the extraction that made the run's features (or takes the features of ids from a data folder)
+and prints for each clip its likeliest classes with their probabilities.
+"""
+
+import csv
+import io
+import os
+import sys
+
+import torch
+from tqdm import tqdm
+
+from engine.trained import load_trained
+from utils.command_line import OneLineParser, not_negative, positive
+from utils.datasets import find_dataset
+from utils.devices import choose_device
+from utils.errors import InputError, command
+from utils.feature_store import open_features
+from utils.files import write_text
+from utils.media import MediaError
+from utils.new_clips import ClipFeatures
+
+
+@command
+def main(arguments=None):
+    args = parse(arguments)
+    device = choose_device(args.device)
+    trained = load_trained(args.run, args.step, device)
+    features = features_of_ids(args, trained) if args.data else features_of_videos(args, trained, device)
+    rows, failures = [], []
+    for clip in tqdm(args.clips, "Predicting", unit="clip", disable=None, leave=False):
+        try:
+            rows += ranked(clip, trained.scores([features(clip)])[0], trained.classes, args.top)
+        except MediaError as error:
+            failures.append(f"{clip}: {error}")
+    show(rows)
+    if args.output:
+        write_csv(args.output, rows)
+        print(f"Wrote {len(rows)} rows on {len(args.clips) - len(failures)} clips to {args.output}")
+    if failures:
+        print("\n".join(f"error: {line}" for line in failures), file=sys.stderr)
+        sys.exit(1)
+
+
+def parse(arguments):
+    parser = OneLineParser(prog="predict.py", description="Name the classes of new clips with the model of a run.")
+    parser.add_argument("clips", nargs="+", help="video files; with --data, ids of clips")
+    parser.add_argument("--run", required=True, help="folder of a run")
+    parser.add_argument("--step", type=not_negative, help="use the model after this step; default: the last one")
+    parser.add_argument("--data", help="take the features of the ids from this data folder, such as data/AVE")
+    parser.add_argument("--top", type=positive, default=3, help="classes to name for each clip")
+    parser.add_argument("--output", help="also write a csv file of clip, rank, class and probability")
+    parser.add_argument("--audio_checkpoint", help="weights of the audio encoder, if they were moved since")
+    parser.add_argument("--visual_checkpoint", help="the same of the visual encoder")
+    parser.add_argument("--device", default="auto", help="auto (CUDA when there), cpu, cuda or cuda:N")
+    return parser.parse_args(arguments)
+
+
+def features_of_videos(args, trained, device):
+    """A function from a video file to its features, sense -> array."""
+    missing = [clip for clip in args.clips if not os.path.isfile(clip)]
+    if missing:
+        raise InputError(f"{missing[0]}: no such video file; for ids of a data set pass --data")
+    checkpoints = {"audio": args.audio_checkpoint, "visual": args.visual_checkpoint}
+    frame_rate = find_dataset(trained.args.dataset).frames_per_second
+    return ClipFeatures(trained.made, trained.senses, checkpoints, frame_rate, device)
+
+
+def features_of_ids(args, trained):
+    """A function from an id to its features in the folder ``--data``, sense -> array."""
+    if not os.path.isdir(args.data):
+        raise InputError(f"--data {args.data}: no such folder; give a data folder such as data/AVE")
+    files = {sense: open_features(args.data, sense) for sense in trained.senses}
+    for file in files.values():
+        missing = [clip for clip in args.clips if clip not in file]
+        if missing:
+            raise InputError(f"{file.path}: no feature for {missing[0]!r}; extract it, or leave it out")
+    return lambda clip: {sense: file[clip] for sense, file in files.items()}
+
+
+def ranked(clip, scores, classes, count):
+    """Rows (clip, rank, class, probability) of the ``count`` highest ``scores``; their softmax is the probability."""
+    probability, order = torch.softmax(scores.double(), 0).sort(descending=True, stable=True)
+    best = zip(order[:count].tolist(), probability[:count].tolist(), strict=True)
+    return [(clip, rank, classes[label], value) for rank, (label, value) in enumerate(best, 1)]
+
+
+def show(rows):
+    """A line a clip: its classes and their probabilities."""
+    names = max((len(clip) for clip, *_ in rows), default=0)
+    lines = {}
+    for clip, _, name, value in rows:
+        lines.setdefault(clip, []).append(f"{name} {value:.3f}")
+    for clip, found in lines.items():
+        print(f"{clip.ljust(names)}  {', '.join(found)}")
+
+
+def write_csv(path, rows):
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("clip", "rank", "class", "probability"), *rows])
+    write_text(path, text.getvalue())
+
+
+if __name__ == "__main__":
+    main()
