@@ -1,32 +1,59 @@
 #!/usr/bin/env python3
-"""Print a table of finished runs.
+"""Print tables of finished runs; draw figures of them; make one page of everything.
 
     python report.py save/AVE
+    python report.py save/AVE --layout methods --format latex
+    python report.py save/AVE --figures figures --html report.html
 
-Every run in or under the folders given is a row; runs that differ in the seed alone are one row, with mean and sample
-standard deviation.
+Runs that differ in the seed alone are one row, with mean and sample standard deviation.
 """
 
-from utils.command_line import OneLineParser
-from utils.errors import command
-from utils.results import find_runs, group_seeds
-from utils.tables import markdown_table, results_rows, text_table
+import sys
 
-FORMATS = {"text": text_table, "markdown": markdown_table}
+from utils.command_line import OneLineParser
+from utils.errors import InputError, command
+from utils.method_tables import method_tables
+from utils.option_tables import option_tables
+from utils.results import find_runs, group_seeds
+from utils.table_formats import FORMATS
+from utils.tables import steps_table
+
+LAYOUTS = {"steps": lambda groups: [steps_table(groups)], "methods": method_tables, "options": option_tables}
 
 
 @command
 def main(arguments=None):
-    parser = OneLineParser(description="Print a table of finished runs; seeds are averaged.")
-    parser.add_argument("folders", nargs="+", help="run folders, or folders with runs somewhere under them")
-    parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
-    args = parser.parse_args(arguments)
+    args = parse(arguments)
     groups = group_seeds(find_runs(args.folders))
+    tables = LAYOUTS[args.layout](groups)
+    if not tables:
+        raise InputError(f"{' '.join(args.folders)}: no two runs of a method differ in an option; use --layout methods")
+    print(FORMATS[args.format](tables))
+    # What is not part of the table stays out of a file made with > table.csv.
+    aside = sys.stderr if args.format in ("csv", "latex") else sys.stdout
+    print(f"\n{summary(groups)}", file=aside)
+
+
+def parse(arguments):
+    parser = OneLineParser(description="Print tables of finished runs, and draw them; seeds are averaged.")
+    parser.add_argument("folders", nargs="+", help="run folders, or folders with runs somewhere under them")
+    parser.add_argument(
+        "--layout",
+        choices=LAYOUTS,
+        default="steps",
+        help="steps: accuracy after each step; methods: methods x modalities, beside published numbers; options: runs"
+        " of a method by the options that differ (ablations, memory sizes); default: steps",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
+    return parser.parse_args(arguments)
+
+
+def summary(groups):
+    """One line: how many runs, seeds and the unit."""
     sizes = [len(runs) for _, runs in groups]
-    print(FORMATS[args.format](results_rows(groups)))
     low, high = min(sizes), max(sizes)
     seeds = "one seed each" if high == 1 else f"mean and standard deviation of {low} to {high} seeds"
-    print(f"\n{sum(sizes)} runs, {seeds}; per cent")
+    return f"{sum(sizes)} runs, {seeds}; per cent"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import os
 import statistics
 
 from utils.errors import InputError
+from utils.result_checks import check_results
+from utils.run_names import name_settings
 
 # Options that do not change what a run computes.
 NOT_DEFINING = {
@@ -17,30 +19,43 @@ NOT_DEFINING = {
     "host_cache",
     "checkpoint_every",
 }
-FIGURES = ("accuracy_per_step", "mean_accuracy", "average_forgetting")
 
 
 def find_runs(paths):
-    """The results of every finished run in or under ``paths``, as dicts. InputError where there is none."""
-    found = []
+    """The results of every finished run in or under ``paths``, as dicts, each with its ``folder``.
+
+    A run found twice counts once. InputError where there is none.
+    """
+    found = {}
     for path in paths:
         if not os.path.isdir(path):
             raise InputError(f"{path}: no such folder; give run folders, or folders of them")
-        files = [os.path.join(top, "results.json") for top, _, names in os.walk(path) if "results.json" in names]
-        if not files:
+        folders = sorted(top for top, _, names in os.walk(path) if "results.json" in names)
+        if not folders:
             raise InputError(f"{path}: no finished run (results.json) in or under it")
-        found += [read_results(file) for file in sorted(files)]
-    return found
+        for folder in folders:
+            found.setdefault(os.path.realpath(folder), folder)
+    return [read_results(os.path.join(folder, "results.json")) | {"folder": folder} for folder in found.values()]
 
 
 def group_seeds(runs):
-    """Group runs that differ in the seed alone: a list of (name, runs), the names saying what tells groups apart."""
+    """Group runs that differ in the seed alone: a list of (name, runs), the names saying what tells groups apart.
+
+    InputError if a group has a seed twice: the spread over seeds would be wrong.
+    """
     groups = {}
     for run in runs:
-        key = {name: value for name, value in run["arguments"].items() if name not in NOT_DEFINING | {"seed"}}
-        groups.setdefault(json.dumps(key, sort_keys=True), []).append(run)
-    keys = [json.loads(key) for key in groups]
-    return [(_name(key, keys), runs) for key, runs in zip(keys, groups.values(), strict=True)]
+        groups.setdefault(json.dumps(settings(run), sort_keys=True), []).append(run)
+    for group in groups.values():
+        _refuse_same_seed(group)
+    names = name_settings([settings(group[0]) for group in groups.values()])
+    return list(zip(names, groups.values(), strict=True))
+
+
+def settings(run):
+    """The options that define ``run``, apart from its seed. One that is not set is left out, as in older runs."""
+    skip = NOT_DEFINING | {"seed"}
+    return {name: value for name, value in run["arguments"].items() if name not in skip and value is not None}
 
 
 def mean_and_spread(values):
@@ -51,26 +66,23 @@ def mean_and_spread(values):
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def _name(key, keys):
-    """Method and classifier, and of the rest what is not the same for all."""
-    name = key["method"] + ("" if key["classifier"] == "linear" else f" {key['classifier']}")
-    for option in ("dataset", "modality", "variant", *sorted(key)):
-        same_method = [other for other in keys if other["method"] == key["method"]]
-        shared_by = keys if option in ("dataset", "modality", "variant") else same_method
-        told = option in ("method", "classifier") or f" {key[option]}" in name
-        if not told and any(other.get(option) != key[option] for other in shared_by):
-            name += f" {key[option]}" if option in ("dataset", "modality", "variant") else f" {option}={key[option]}"
-    return name
-
-
 def read_results(path):
     """The content of one ``results.json``; InputError if it is damaged."""
     try:
         with open(path, encoding="utf-8") as file:
             run = json.load(file)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON ({error}); run the training again") from None
-    missing = [name for name in (*FIGURES, "arguments") if not isinstance(run, dict) or name not in run]
-    if missing:
-        raise InputError(f"{path}: lacks {', '.join(missing)}; it is not the results of a run")
+    check_results(path, run)
     return run
+
+
+def _refuse_same_seed(group):
+    first = {}
+    for run in group:
+        seed = run["arguments"]["seed"]
+        if seed in first:
+            raise InputError(
+                f"{run['folder']}: the same run with the same seed {seed} as {first[seed]}; leave one of them out"
+            )
+        first[seed] = run["folder"]

@@ -1,0 +1,76 @@
+"""Is this the content of a run's ``results.json``? Every later step may then rely on its shape."""
+
+import math
+
+from utils.errors import InputError
+
+NEEDED = ("accuracy_per_step", "accuracy_matrix", "mean_accuracy", "last_accuracy", "average_forgetting", "arguments")
+NEEDED_ARGUMENTS = ("method", "dataset", "modality", "classifier", "variant", "seed")
+
+
+def check_results(path, run):
+    """InputError, naming the file ``path``, the first value that is not as a run writes it, and the cure."""
+    missing = [name for name in NEEDED if not isinstance(run, dict) or name not in run]
+    if missing:
+        raise InputError(f"{path}: lacks {', '.join(missing)}; it is not the results of a run")
+    for name, expected, holds in _rules(run):
+        if not holds(run[name]):
+            shown = repr(run[name])
+            shown = shown if len(shown) <= 60 else shown[:60] + "..."
+            raise InputError(f"{path}: {name} is {shown}, not {expected}; run the training again")
+
+
+def _rules(run):
+    """(name, what it has to be, whether a value is that), for all values that are there."""
+    rules = [
+        ("arguments", f"options with {', '.join(NEEDED_ARGUMENTS)}", _are_arguments),
+        ("accuracy_per_step", "a list of fractions", lambda value: _is_list(value, _is_share) and value),
+        ("accuracy_matrix", "a row of fractions for each step, longer by one each step", lambda m: _is_matrix(m, run)),
+        ("mean_accuracy", "a fraction", _is_share),
+        ("last_accuracy", "a fraction", _is_share),
+        ("average_forgetting", "a number from -1 to 1, or null", _is_forgetting),
+        ("class_names", "a list of names", lambda value: _is_list(value, lambda name: isinstance(name, str))),
+        ("confusion", "a square of counts for each step, no larger than class_names", lambda c: _is_confusion(c, run)),
+    ]
+    return [rule for rule in rules if rule[0] in run]
+
+
+def _are_arguments(value):
+    return isinstance(value, dict) and all(
+        isinstance(value.get(name), int if name == "seed" else str) for name in NEEDED_ARGUMENTS
+    )
+
+
+def _is_list(value, holds):
+    return isinstance(value, list) and all(map(holds, value))
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_share(value):
+    return _is_number(value) and 0 <= value <= 1
+
+
+def _is_forgetting(value):
+    return value is None or (_is_number(value) and -1 <= value <= 1)
+
+
+def _is_matrix(value, run):
+    steps = len(run["accuracy_per_step"])
+    return _is_list(value, lambda row: _is_list(row, _is_share)) and [*map(len, value)] == [*range(1, steps + 1)]
+
+
+def _is_confusion(value, run):
+    if not _is_list(value, _is_square) or len(value) != len(run["accuracy_per_step"]):
+        return False
+    return all(len(counts) <= len(run.get("class_names", ())) for counts in value)
+
+
+def _is_square(value):
+    return _is_list(value, lambda row: _is_list(row, _is_count) and len(row) == len(value))
+
+
+def _is_count(value):
+    return isinstance(value, int) and value >= 0
