@@ -14,6 +14,7 @@ from utils.command_line import OneLineParser
 from utils.errors import InputError, command
 from utils.method_tables import method_tables
 from utils.option_tables import option_tables
+from utils.report_files import check_targets, write_report
 from utils.results import find_runs, group_seeds
 from utils.table_formats import FORMATS
 from utils.tables import steps_table
@@ -24,6 +25,7 @@ LAYOUTS = {"steps": lambda groups: [steps_table(groups)], "methods": method_tabl
 @command
 def main(arguments=None):
     args = parse(arguments)
+    check_targets(args.figures, args.html)
     groups = group_seeds(find_runs(args.folders))
     tables = LAYOUTS[args.layout](groups)
     if not tables:
@@ -32,6 +34,9 @@ def main(arguments=None):
     # What is not part of the table stays out of a file made with > table.csv.
     aside = sys.stderr if args.format in ("csv", "latex") else sys.stdout
     print(f"\n{summary(groups)}", file=aside)
+    if args.figures is not None or args.html is not None:
+        for line in write_report(groups, summary(groups), args.figures, args.html, args.style):
+            print(line, file=aside)
 
 
 def parse(arguments):
@@ -45,6 +50,9 @@ def parse(arguments):
         " of a method by the options that differ (ablations, memory sizes); default: steps",
     )
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
+    parser.add_argument("--figures", metavar="FOLDER", help="draw figures into this folder, as SVG, PDF and PNG")
+    parser.add_argument("--html", metavar="FILE", help="write one page with all tables and figures inside")
+    parser.add_argument("--style", help="how figures look: a style of matplotlib, or a style file")
     return parser.parse_args(arguments)
 
 
@@ -52,7 +60,8 @@ def summary(groups):
     """One line: how many runs, seeds and the unit."""
     sizes = [len(runs) for _, runs in groups]
     low, high = min(sizes), max(sizes)
-    seeds = "one seed each" if high == 1 else f"mean and standard deviation of {low} to {high} seeds"
+    number = f"{low}" if low == high else f"{low} to {high}"
+    seeds = "one seed each" if high == 1 else f"mean and standard deviation of {number} seeds"
     return f"{sum(sizes)} runs, {seeds}; per cent"
 
 

@@ -35,7 +35,8 @@ _WHERE = {"dataset": "AVE", "modality": "audio-visual", "variant": "released"}
 # of results.json.
 PUBLISHED = (
     {
-        "run": {"method": "avcil", "classifier": "linear", **_AVCIL_TERMS, **_WHERE},
+        "run": {"method": "avcil", "classifier": "linear", **_WHERE},
+        "terms": _AVCIL_TERMS,
         "settings": {
             **_PROTOCOL,
             **_AVCIL_WEIGHTS,
@@ -64,7 +65,8 @@ PUBLISHED = (
 def find_published(settings):
     """The entry of PUBLISHED for a run with these options (those of ``settings`` in results.py), or None."""
     for entry in PUBLISHED:
-        if all(settings.get(name, value) == value for name, value in entry["run"].items()):
+        same = all(settings.get(name) == value for name, value in entry["run"].items())
+        if same and all(settings.get(name, value) == value for name, value in entry.get("terms", {}).items()):
             return entry
     return None
 

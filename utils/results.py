@@ -41,13 +41,13 @@ def find_runs(paths):
 def group_seeds(runs):
     """Group runs that differ in the seed alone: a list of (name, runs), the names saying what tells groups apart.
 
-    InputError if a group has a seed twice: the spread over seeds would be wrong.
+    InputError if a group has a seed twice, as the spread over seeds would be wrong, or runs of other steps or classes.
     """
     groups = {}
     for run in runs:
         groups.setdefault(json.dumps(settings(run), sort_keys=True), []).append(run)
     for group in groups.values():
-        _refuse_same_seed(group)
+        _refuse_unlike(group)
     names = name_settings([settings(group[0]) for group in groups.values()])
     return list(zip(names, groups.values(), strict=True))
 
@@ -77,12 +77,17 @@ def read_results(path):
     return run
 
 
-def _refuse_same_seed(group):
-    first = {}
+def _refuse_unlike(group):
+    """InputError if runs that should differ in the seed alone have one seed, or differ in steps or classes."""
+    first, seeds = group[0], {}
     for run in group:
-        seed = run["arguments"]["seed"]
-        if seed in first:
-            raise InputError(
-                f"{run['folder']}: the same run with the same seed {seed} as {first[seed]}; leave one of them out"
-            )
-        first[seed] = run["folder"]
+        seed, folder = run["arguments"]["seed"], run.get("folder")
+        if seed in seeds:
+            raise InputError(f"{folder}: seed {seed} and all options as in {seeds[seed]}; leave one of them out")
+        seeds[seed] = folder
+        if _shape(run) != _shape(first):
+            raise InputError(f"{folder}: other steps or classes than {first.get('folder')}; leave one of them out")
+
+
+def _shape(run):
+    return len(run["accuracy_per_step"]), run.get("class_names"), [len(counts) for counts in run.get("confusion", [])]

@@ -1,0 +1,135 @@
+"""Curves: accuracy over steps, forgetting per task, loss terms over epochs."""
+
+import math
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from utils.figure_style import curve_style, new_figure, wrapped
+
+MOST_CURVES = 9
+MOST_TICKS = 12
+LEGEND_WIDTH = 34
+
+
+def draw_accuracy(title, curves):
+    """Curves with bands of one standard deviation; ``curves`` is a list of (name, classes seen, mean, spread).
+
+    Up to MOST_CURVES share one panel. More would hide one another: each then has a panel, the others behind it in grey.
+    """
+    names = [name for name, *_ in curves]
+    if len(curves) > MOST_CURVES:
+        figure, panels = _panels(title, names)
+        for index, axes in enumerate(panels):
+            for _, seen, mean, _ in curves:
+                axes.plot(seen, mean, color="0.8", linewidth=0.8, zorder=1)
+            _draw_curve(axes, curves[index], curve_style(0))
+            _label_accuracy(axes, curves, "Accuracy (%)", MOST_TICKS // 2)
+        return figure
+    figure, axes = _with_room_for_legend(title, names, 4.8)
+    for index, curve in enumerate(curves):
+        _draw_curve(axes, curve, curve_style(index))
+    _label_accuracy(axes, curves, "Test accuracy on all classes seen (%)", MOST_TICKS)
+    figure.legend(loc="outside right upper", handlelength=3.2)
+    return figure
+
+
+def draw_forgetting(title, points):
+    """A point for each task with its spread; ``points`` is a list of (name, mean, spread).
+
+    Up to MOST_CURVES stand side by side in one panel. More have a panel each, the others behind it in grey.
+    """
+    names, tasks = [name for name, *_ in points], max(len(mean) for _, mean, _ in points)
+    if len(points) > MOST_CURVES:
+        figure, panels = _panels(title, names, sharey=True)
+        for index, axes in enumerate(panels):
+            for _, mean, _ in points:
+                axes.plot(range(len(mean)), mean, "o", color="0.8", markersize=3, zorder=1)
+            _draw_points(axes, points[index], curve_style(0), 0)
+            _label_forgetting(axes, tasks, "Forgetting (points)", MOST_TICKS // 2)
+        return figure
+    figure, axes = _with_room_for_legend(title, names, max(4.0, 0.09 * tasks * len(points)))
+    for index, row in enumerate(points):
+        _draw_points(axes, row, curve_style(index), (index + 0.5) / len(points) * 0.84 - 0.42)
+    for task in range(tasks - 1):
+        axes.axvline(task + 0.5, color="0.6", linewidth=0.8)
+    _label_forgetting(axes, tasks, "Forgetting after the last step (points)", MOST_TICKS)
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def draw_losses(title, terms):
+    """A panel per loss term over the epochs of all steps; ``terms`` is {name: (epoch, mean, spread, step starts)}."""
+    figure, panels = _panels(title, list(terms), sharex=True)
+    for axes, (epoch, mean, spread, starts) in zip(panels, terms.values(), strict=True):
+        alone = {"marker": "o", "markersize": 2.5} if len(epoch) <= 40 else {}
+        # Cut where steps begin: no line runs from one step into the next.
+        for part in np.split(np.arange(len(epoch)), np.searchsorted(epoch, starts[1:])):
+            axes.plot(epoch[part], mean[part], color=curve_style(0)["color"], **alone)
+            _band(axes, epoch[part], mean[part], spread[part], curve_style(0)["color"])
+        for start in starts[1:]:
+            axes.axvline(start - 0.5, color="0.5", linewidth=0.8, linestyle=":")
+        axes.set(xlabel="Epoch, over all steps", ylabel="Loss")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return figure
+
+
+def _draw_curve(axes, curve, look):
+    name, seen, mean, spread = curve
+    axes.plot(seen, mean, label=wrapped(name, LEGEND_WIDTH), **look)
+    _band(axes, seen, mean, spread, look["color"])
+
+
+def _draw_points(axes, row, look, place):
+    name, mean, spread = row
+    look = look | {"linestyle": "none", "markersize": 4, "capsize": 1.5, "elinewidth": 0.9}
+    error = spread if spread.any() else None
+    axes.errorbar(np.arange(len(mean)) + place, mean, error, label=wrapped(name, LEGEND_WIDTH), **look)
+
+
+def _label_forgetting(axes, tasks, label, most_ticks):
+    axes.axhline(0, color="0.4", linewidth=0.8)
+    axes.set(xlabel="Task", ylabel=label, xlim=(-0.5, tasks - 0.5))
+    axes.grid(visible=False, axis="x")
+    _ticks(axes, range(tasks), most_ticks)
+
+
+def _band(axes, where, mean, spread, colour):
+    if spread.any():
+        axes.fill_between(where, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+
+
+def _label_accuracy(axes, curves, label, most_ticks):
+    axes.set(xlabel="Classes seen", ylabel=label, ylim=(0, 103))
+    _ticks(axes, sorted({int(value) for _, seen, *_ in curves for value in seen}), most_ticks)
+
+
+def _panels(title, names, **shared):
+    """A Figure and a list of Axes, one for each of ``names``, which are their titles."""
+    columns = min(len(names), 3)
+    rows = math.ceil(len(names) / columns)
+    figure = new_figure(max(2.5 * columns, 4.5), 0.5 + 2.1 * rows)
+    panels = list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
+    for axes in panels[len(names) :]:
+        axes.remove()
+    for axes, name in zip(panels, names, strict=False):
+        axes.set_title(wrapped(name, 30), fontsize="small")
+        axes.tick_params(labelbottom=True, labelleft=True)
+    figure.suptitle(wrapped(title, 30 * columns), fontsize="medium")
+    return figure, panels[: len(names)]
+
+
+def _with_room_for_legend(title, names, width):
+    """A Figure and its Axes, ``width`` inches wide, with room for a legend of these names at the right."""
+    lines = sum(1 + wrapped(name, LEGEND_WIDTH).count("\n") for name in names)
+    longest = max(min(len(name), LEGEND_WIDTH) for name in names)
+    figure = new_figure(width + 0.6 + 0.07 * longest, max(3.4, 0.6 + 0.17 * lines))
+    figure.suptitle(wrapped(title, 70), fontsize="medium")
+    return figure, figure.subplots()
+
+
+def _ticks(axes, values, most):
+    if len(values) <= most:
+        axes.set_xticks(list(values))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(most, integer=True))

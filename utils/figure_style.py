@@ -1,0 +1,122 @@
+"""How figures look, and how they are rendered: readable in print and by the colour-blind, the same bytes each time."""
+
+import contextlib
+import io
+import logging
+import os
+import textwrap
+
+import matplotlib
+from cycler import cycler
+from matplotlib import style as styles
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from utils.errors import InputError
+
+# Okabe and Ito, without the yellow that fades on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+LINES = ("-", "--", "-.", ":")
+# One hue from light to dark: the order survives in grey.
+SHADES = "Blues"
+FORMATS = ("svg", "pdf", "png")
+# Files hold no time of making.
+METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+BASE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 5,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": cycler(color=COLOURS),
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "report",
+}
+
+
+@contextlib.contextmanager
+def figure_style(style=None):
+    """Draw in the style of this project, with ``style`` (a matplotlib style's name or file) on top of it.
+
+    InputError if there is no such style, or it is not one.
+    """
+    if style and style not in styles.available and style != "default" and not os.path.isfile(style):
+        some = ", ".join(name for name in styles.available if not name.startswith("_"))
+        raise InputError(f"--style {style}: neither a file nor a style of matplotlib; choose from {some}")
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(BASE)
+        if style and style != "default":
+            _use(style)
+        yield
+
+
+def _use(style):
+    complaints = _Complaints()
+    logger = logging.getLogger("matplotlib")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(complaints)
+    try:
+        styles.use(style)
+    except (OSError, ValueError) as error:
+        complaints.lines.append(str(error))
+    finally:
+        logger.removeHandler(complaints)
+        logger.propagate = propagate
+    if complaints.lines:
+        raise InputError(f"--style {style}: {complaints.lines[0]}; correct the file, or name another style")
+
+
+class _Complaints(logging.Handler):
+    """Keeps the first line of each warning: matplotlib warns of lines that it does not understand, and goes on."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage().strip().split("\n")[0])
+
+
+def new_figure(width, height):
+    """An empty Figure, sizes in inches, that makes room for all its texts."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def curve_style(index):
+    """Colour, marker and line of curve ``index``: the first 63 differ in colour or marker, neighbours in both."""
+    colours = matplotlib.rcParams["axes.prop_cycle"].by_key().get("color", COLOURS)
+    line = LINES[index // len(colours) % len(LINES)]
+    return {"color": colours[index % len(colours)], "marker": MARKERS[index % len(MARKERS)], "linestyle": line}
+
+
+def wrapped(text, width=60):
+    """``text`` in lines of at most ``width`` characters."""
+    return "\n".join(textwrap.wrap(text, width)) or text
+
+
+def render(figure, formats=FORMATS):
+    """``figure`` as bytes in each of ``formats``, a dict. InputError if the style asks for what is not installed."""
+    files = {}
+    try:
+        # The places of texts are found once, and are the same in all formats.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for format in formats:
+            written = io.BytesIO()
+            figure.savefig(written, format=format, metadata=METADATA[format])
+            files[format] = written.getvalue()
+    except RuntimeError as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"--style: cannot be drawn here ({reason}); choose another style") from None
+    return files

@@ -1,0 +1,83 @@
+"""Where a report writes: targets that are checked before anything is drawn, figures and page in one pass."""
+
+import os
+from itertools import groupby
+
+from tqdm import tqdm
+
+from utils.errors import InputError
+from utils.figure_style import FORMATS, figure_style, render
+from utils.files import write_text, written_aside
+from utils.method_tables import method_tables
+from utils.option_tables import option_tables
+from utils.report_figures import gallery
+from utils.report_page import page
+from utils.tables import steps_table
+
+
+def check_targets(figures, html):
+    """InputError, before the work, if folder ``figures`` or file ``html`` (None: not wanted) cannot be written."""
+    if figures is not None:
+        _make_folder(figures)
+    if html is not None:
+        folder = os.path.dirname(html) or "."
+        if os.path.isdir(html):
+            raise InputError(f"--html {html}: is a folder; name a file, such as {os.path.join(html, 'report.html')}")
+        if not os.path.isdir(folder):
+            raise InputError(f"--html {html}: there is no folder {folder}; make it first, or choose another")
+        _check_writable("--html", html, folder)
+
+
+def write_report(groups, summary, figures=None, html=None, style=None):
+    """Write figures to the folder ``figures`` and a page to the file ``html``, where given. Returns lines on both."""
+    shown = gallery(groups)
+    drawn = []
+    with figure_style(style):
+        for picture in tqdm(shown.pictures, "Drawing", unit="figure", disable=None, leave=False):
+            files = render(picture.draw(), ["svg"] if figures is None else FORMATS)
+            drawn.append((picture, files["svg"]))
+            if figures is not None:
+                _save(figures, picture.stem, files)
+    lines = shown.left_out_lines()
+    if html is not None:
+        sections = [(place, list(each)) for place, each in groupby(drawn, key=lambda pair: pair[0].section)]
+        write_text(html, page(_title(groups), summary, _tables(groups), sections, lines))
+    if figures is not None:
+        kinds = ", ".join(format.upper() for format in FORMATS)
+        lines.append(f"wrote {len(drawn)} figures, each as {kinds}, to {figures}")
+    if html is not None:
+        lines.append(f"wrote {html}: tables and {len(drawn)} figures in one file")
+    return lines
+
+
+def _save(folder, stem, files):
+    for format, content in files.items():
+        with written_aside(os.path.join(folder, f"{stem}.{format}")) as aside, open(aside, "wb") as file:
+            file.write(content)
+
+
+def _tables(groups):
+    headed = [
+        ("Methods", method_tables(groups)),
+        ("Options of a method", option_tables(groups)),
+        ("Accuracy after each step", [steps_table(groups)]),
+    ]
+    return [(heading, tables) for heading, tables in headed if tables]
+
+
+def _title(groups):
+    names = dict.fromkeys(runs[0]["arguments"]["dataset"] for _, runs in groups)
+    return f"Class-incremental learning on {', '.join(names)}"
+
+
+def _make_folder(path):
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--figures {path}: cannot be made ({error.strerror}); choose another folder") from None
+    _check_writable("--figures", path, path)
+
+
+def _check_writable(option, path, folder):
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{option} {path}: cannot be written there; choose another place")
