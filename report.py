@@ -25,7 +25,7 @@ LAYOUTS = {"steps": lambda groups: [steps_table(groups)], "methods": method_tabl
 @command
 def main(arguments=None):
     args = parse(arguments)
-    check_targets(args.figures, args.html)
+    check_targets(args.figures, args.html, args.style)
     groups = group_seeds(find_runs(args.folders))
     tables = LAYOUTS[args.layout](groups)
     if not tables:
@@ -62,7 +62,8 @@ def summary(groups):
     low, high = min(sizes), max(sizes)
     number = f"{low}" if low == high else f"{low} to {high}"
     seeds = "one seed each" if high == 1 else f"mean and standard deviation of {number} seeds"
-    return f"{sum(sizes)} runs, {seeds}; per cent"
+    runs = "1 run" if sum(sizes) == 1 else f"{sum(sizes)} runs"
+    return f"{runs}, {seeds}; per cent"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-LONGEST_STEM = 120
+LONGEST_PLACE = 100
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Gallery:
         self.pictures, self.left_out, self._stems = [], {}, set()
 
     def add(self, parts, section, title, alt, draw):
-        """Add a Picture; its files are named by ``parts``."""
+        """Add a Picture; its files are named by ``parts``, the last of which is its kind."""
         self.pictures.append(Picture(self._stem(parts), section, title, alt, draw))
 
     def leave_out(self, what, why, name):
@@ -40,8 +40,10 @@ class Gallery:
         ]
 
     def _stem(self, parts):
-        plain = "_".join(re.sub(r"[^A-Za-z0-9.=+-]+", "-", part).strip("-.") or "x" for part in parts)[:LONGEST_STEM]
+        *place, kind = (re.sub(r"[^A-Za-z0-9.=+-]+", "-", part).strip("-.") or "x" for part in parts)
+        plain = f"{'_'.join(place)[:LONGEST_PLACE]}_{kind}"
         stem, number = plain, 1
+        # Some file systems do not tell upper from lower case.
         while stem.lower() in self._stems:
             number += 1
             stem = f"{plain}-{number}"

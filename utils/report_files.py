@@ -1,5 +1,6 @@
 """Where a report writes: targets that are checked before anything is drawn, figures and page in one pass."""
 
+import contextlib
 import os
 from itertools import groupby
 
@@ -15,8 +16,15 @@ from utils.report_page import page
 from utils.tables import steps_table
 
 
-def check_targets(figures, html):
-    """InputError, before the work, if folder ``figures`` or file ``html`` (None: not wanted) cannot be written."""
+def check_targets(figures, html, style):
+    """InputError, before the work, if folder ``figures`` or file ``html`` (None: not wanted) cannot be written.
+
+    Or if there is no such style, or nothing to draw in it.
+    """
+    if style is not None and figures is None and html is None:
+        raise InputError(f"--style {style}: nothing is drawn; give --figures or --html as well")
+    with figure_style(style):
+        pass
     if figures is not None:
         _make_folder(figures)
     if html is not None:
@@ -41,7 +49,8 @@ def write_report(groups, summary, figures=None, html=None, style=None):
     lines = shown.left_out_lines()
     if html is not None:
         sections = [(place, list(each)) for place, each in groupby(drawn, key=lambda pair: pair[0].section)]
-        write_text(html, page(_title(groups), summary, _tables(groups), sections, lines))
+        with _told("--html", html):
+            write_text(html, page(_title(groups), summary, _tables(groups), sections, lines))
     if figures is not None:
         kinds = ", ".join(format.upper() for format in FORMATS)
         lines.append(f"wrote {len(drawn)} figures, each as {kinds}, to {figures}")
@@ -52,7 +61,8 @@ def write_report(groups, summary, figures=None, html=None, style=None):
 
 def _save(folder, stem, files):
     for format, content in files.items():
-        with written_aside(os.path.join(folder, f"{stem}.{format}")) as aside, open(aside, "wb") as file:
+        path = os.path.join(folder, f"{stem}.{format}")
+        with _told("--figures", path), written_aside(path) as aside, open(aside, "wb") as file:
             file.write(content)
 
 
@@ -71,13 +81,20 @@ def _title(groups):
 
 
 def _make_folder(path):
-    try:
+    with _told("--figures", path):
         os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--figures {path}: cannot be made ({error.strerror}); choose another folder") from None
     _check_writable("--figures", path, path)
 
 
 def _check_writable(option, path, folder):
     if not os.access(folder, os.W_OK):
         raise InputError(f"{option} {path}: cannot be written there; choose another place")
+
+
+@contextlib.contextmanager
+def _told(option, path):
+    """Say of an error in writing what was to be written: not the name of the file aside."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{option} {path}: cannot be written ({error.strerror}); choose another place") from None

@@ -1,0 +1,83 @@
+"""The page of a report: whole, escaped, and shown by a browser without complaints or requests."""
+
+import re
+import shutil
+
+import pytest
+
+from tests import report_runs
+
+NASTY = '<script>alert("x")</script>&\'"'
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A folder with figures and the page, of runs whose names try to be HTML."""
+    root = tmp_path_factory.mktemp("report")
+    for seed in (1, 2):
+        report_runs.make(
+            root / "runs" / str(seed), seed, dataset=NASTY, names=[f"{NASTY} {label}" for label in range(6)]
+        )
+    report_runs.make(root / "runs" / "old", method="lwf", dataset=NASTY, confusion=False)
+    return root, report_runs.printed(root / "runs", "--figures", root / "figures", "--html", root / "page.html")[0]
+
+
+def test_what_is_said_and_what_is_there(written):
+    root, said = written
+    files = sorted(path.name for path in (root / "figures").iterdir())
+    stems = {name.rsplit(".", 1)[0] for name in files}
+    assert len(files) == 3 * len(stems) == 3 * 8
+    assert {name.rsplit(".", 1)[1] for name in files} == {"svg", "pdf", "png"}
+    lines = said.splitlines()[-3:]
+    assert lines[0].startswith("left out: confusion of lwf: results.json has no confusion")
+    assert lines[1] == f"wrote 8 figures, each as SVG, PDF, PNG, to {root / 'figures'}"
+    assert lines[2] == f"wrote {root / 'page.html'}: tables and 8 figures in one file"
+    assert sorted(path.name for path in root.iterdir()) == ["figures", "page.html", "runs"]
+
+
+def test_texts_are_escaped_and_nothing_is_loaded(written):
+    html = (written[0] / "page.html").read_text()
+    assert "<script" not in html and "&lt;script&gt;" in html
+    assert re.findall(r'(?:src|href)="(?!data:|#)', html) == []
+    assert "url(" not in html and "@import" not in html
+    alts = re.findall(r'<img [^>]*alt="([^"]*)"', html)
+    assert len(alts) == 8 and all(len(alt) > 20 for alt in alts)
+
+
+def test_the_page_is_the_same_again(written):
+    root = written[0]
+    report_runs.printed(root / "runs", "--html", root / "runs" / "again.html")
+    assert (root / "runs" / "again.html").read_bytes() == (root / "page.html").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with playwright.sync_playwright() as running:
+        try:
+            chromium = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except playwright.Error:
+            pytest.skip("no browser is installed: playwright install chromium, or the package chromium")
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_the_page(written, browser, scheme):
+    page = browser.new_page(color_scheme=scheme, viewport={"width": 700, "height": 900})
+    complaints, requests = [], []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda request: requests.append(request.url))
+    address = (written[0] / "page.html").as_uri()
+    page.goto(address)
+    assert complaints == []
+    assert [url for url in requests if not url.startswith("data:")] == [address]
+    assert page.evaluate("[...document.images].map(image => image.complete && image.naturalWidth > 100)") == [True] * 8
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert NASTY in page.inner_text("h1")
+    text, ground = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+    assert text == ("rgb(0, 0, 0)" if scheme == "light" else "rgb(255, 255, 255)") and ground == "rgba(0, 0, 0, 0)"
+    page.close()

@@ -1,0 +1,169 @@
+"""Every number of every table, recomputed from the rows of the runs with pandas."""
+
+import io
+import json
+
+import pandas as pd
+import pytest
+
+from tests import report_runs
+from utils.published import PUBLISHED
+from utils.results import group_seeds
+from utils.run_names import name_settings
+from utils.tables import Cell, mark_best
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return report_runs.several(tmp_path_factory.mktemp("runs"))
+
+
+def raw(root):
+    """One row per run: its options, and its figures in per cent from steps.jsonl."""
+    rows = []
+    for folder in sorted(root.iterdir()):
+        steps = pd.read_json(folder / "steps.jsonl", lines=True)
+        matrix = pd.DataFrame([pd.Series(row) for row in steps.accuracy_by_task])
+        drops = [(matrix[:step].max() - matrix.loc[step])[:step].mean() for step in matrix.index[1:]]
+        options = json.loads((folder / "results.json").read_text())["arguments"]
+        rows.append(
+            {name: str(value) for name, value in options.items()}
+            | {f"step {step}": 100 * value for step, value in steps.accuracy.items()}
+            | {"mean acc.": 100 * steps.accuracy.mean(), "last acc.": 100 * steps.accuracy.iloc[-1]}
+            | {"avg. forg.": 100 * pd.Series(drops).mean()}
+        )
+    return pd.DataFrame(rows)
+
+
+def sheet(root, layout):
+    return pd.read_csv(io.StringIO(report_runs.printed(root, "--layout", layout, "--format", "csv")[0]))
+
+
+def check(row, expected, columns, group=""):
+    for column in columns:
+        head = f"{group} {column}".strip()
+        assert row[head] == pytest.approx(expected[column].mean(), abs=1e-9)
+        assert row[f"{head} sd"] == pytest.approx(expected[column].std(), abs=1e-9)
+
+
+def of_row(table, name):
+    """The runs of ``table`` that a row with this name is about."""
+    words = name.split()
+    chosen = table[table.method == words[0]]
+    if "memory_size=" in name:
+        chosen = chosen[chosen.memory_size == name.split("memory_size=")[1].split()[0]]
+    if words[0] == "avcil":
+        off = [words[index + 1] for index, word in enumerate(words) if word == "no"]
+        for term in ("attn_score_distil", "task_distil"):
+            chosen = chosen[chosen[term] == str(term not in off)]
+    return chosen
+
+
+def test_steps(runs):
+    table, expected = sheet(runs, "steps"), raw(runs)
+    assert len(table) == 3 * 2 + 3 + 3
+    for _, row in table.iterrows():
+        modality = row.method.split()[-1] if "memory" not in row.method else "audio-visual"
+        mine = of_row(expected, row.method)
+        mine = mine[mine.modality == (modality if modality == "audio" else "audio-visual")]
+        assert len(mine) == 3
+        check(row, mine, ["step 0", "step 1", "step 2", "mean acc.", "avg. forg."])
+
+
+def test_methods(runs):
+    table, expected = sheet(runs, "methods"), raw(runs)
+    assert list(table.method) == [
+        "fine_tuning",
+        *("avcil", "avcil no task_distil", "avcil no attn_score_distil"),
+        *("icarl NME memory_size=6", "icarl NME memory_size=18", "icarl NME memory_size=60", "lwf", "upper_bound"),
+    ]
+    for _, row in table.iterrows():
+        mine = of_row(expected, row.method)
+        for modality, of_modality in mine.groupby("modality"):
+            assert len(of_modality) == 3
+            check(row, of_modality, ["mean acc.", "avg. forg."], modality)
+        assert pd.isna(row["audio mean acc."]) == ("audio" not in set(mine.modality))
+
+
+def test_options(runs):
+    table, expected = sheet(runs, "options"), raw(runs)
+    assert list(table.columns[:3]) == ["table", "attn_score_distil", "task_distil"]
+    assert len(table) == 6 and (table.seeds == 3).all()
+    for _, row in table.iterrows():
+        if row.table.startswith("avcil"):
+            terms = {"yes": "True", "no": "False"}
+            mine = expected[expected.attn_score_distil == terms[row.attn_score_distil]]
+            mine = mine[mine.task_distil == terms[row.task_distil]]
+        else:
+            mine = expected[(expected.method == "icarl") & (expected.memory_size == str(int(row.memory_size)))]
+        assert len(mine) == 3
+        check(row, mine, ["mean acc.", "last acc.", "avg. forg."])
+
+
+@pytest.mark.parametrize("layout", ["steps", "methods", "options"])
+@pytest.mark.parametrize("format", ["text", "markdown", "latex"])
+def test_formats_show_the_same_numbers(runs, layout, format):
+    shown = report_runs.printed(runs, "--layout", layout, "--format", format)[0]
+    shown = shown.replace(r" $\pm$ ", " ± ").replace("$-$", "-")
+    table = sheet(runs, layout)
+    heads = [head for head in table.columns if f"{head} sd" in table.columns]
+    pairs = [(row[head], row[f"{head} sd"]) for _, row in table.iterrows() for head in heads if pd.notna(row[head])]
+    assert len(pairs) > 15
+    assert all(f"{mean:.2f} ± {spread:.2f}" in shown for mean, spread in pairs)
+
+
+@pytest.mark.parametrize(("format", "mark"), [("text", "{}*"), ("markdown", "**{}**"), ("latex", "\\textbf{{{}}}")])
+def test_the_best_is_marked_and_the_ceiling_takes_no_part(tmp_path, format, mark):
+    for name, accuracy in (("lwf", 0.5), ("ssil", 0.5), ("icarl", 0.4), ("upper_bound", 0.9)):
+        results = report_runs.make(tmp_path / name, method=name)
+        results |= {"mean_accuracy": accuracy, "average_forgetting": 1 - accuracy}
+        (tmp_path / name / "results.json").write_text(json.dumps(results))
+    shown = report_runs.printed(tmp_path, "--layout", "methods", "--format", format)[0]
+    marked = mark.format("50.00")
+    assert shown.count(marked) == 4
+    assert mark.format("90.00") not in shown and mark.format("10.00") not in shown
+    assert "takes no part" in shown
+
+
+def test_published_numbers_stand_beside_ours(tmp_path):
+    made = {}
+    for method, classifier in (("avcil", "linear"), ("icarl", "FC"), ("icarl", "NME")):
+        made[method, classifier] = report_runs.make(
+            tmp_path / f"{method}{classifier}", method=method, classifier=classifier, dataset="AVE", task_distil=True
+        )
+    report_runs.make(tmp_path / "without", method="avcil", dataset="AVE", task_distil=False)
+    table = sheet(tmp_path, "methods").set_index("method")
+    for entry in PUBLISHED[:2]:
+        row = table.loc["icarl FC" if entry["run"]["method"] == "icarl" else "avcil task_distil"]
+        ours = made[entry["run"]["method"], entry["run"]["classifier"]]
+        for key, short in (("mean_accuracy", "acc."), ("average_forgetting", "forg.")):
+            assert row[f"audio-visual published {short}"] == entry[key]
+            assert row[f"audio-visual diff. {short}"] == pytest.approx(100 * ours[key] - entry[key])
+    assert table.loc[["icarl NME", "avcil no task_distil"], "audio-visual published acc."].isna().all()
+    shown = report_runs.printed(tmp_path, "--layout", "methods")[0]
+    assert "ICCV 2023" in shown and "num_classes 6 (28)" in shown and "memory_size 18 (340)" in shown
+
+
+def test_latex_and_markdown_escape_names(tmp_path):
+    report_runs.make(tmp_path / "run", dataset="a_b & 50%|*x*")
+    assert r"a\_b \& 50\%|*x*" in report_runs.printed(tmp_path, "--layout", "methods", "--format", "latex")[0]
+    assert r"a_b & 50%\|\*x\*" in report_runs.printed(tmp_path, "--layout", "methods", "--format", "markdown")[0]
+
+
+def test_names_tell_runs_apart():
+    base = {"method": "avcil", "classifier": "linear", "dataset": "d", "modality": "audio", "lam": 1, "a": True}
+    settings = [base, base | {"lam": 2}, base | {"a": False}, base | {"lam": 2, "a": False}, base | {"dataset": "e"}]
+    assert len(set(name_settings(settings))) == len(settings)
+    assert name_settings([base]) == ["avcil"]
+    assert name_settings([base, base | {"a": False}, base | {"lam": 3}]) == ["avcil", "avcil no a", "avcil lam=3"]
+
+
+def test_an_option_that_older_runs_lack_is_one_that_is_not_set(tmp_path):
+    old = report_runs.make(tmp_path / "old", seed=1)
+    new = report_runs.make(tmp_path / "new", seed=2, milestones=None)
+    assert len(group_seeds([old, new])) == 1
+
+
+def test_ties_are_all_best():
+    cells = mark_best([Cell(1.001), Cell(1.004), Cell(0.5), Cell(None)], highest=True)
+    assert [each.best for each in cells] == [True, True, False, False]
