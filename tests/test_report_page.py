@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests import report_runs
+from tests import report_runs, tiny
 
 NASTY = '<script>alert("x")</script>&\'"'
 
@@ -48,6 +48,13 @@ def test_the_page_is_the_same_again(written):
     root = written[0]
     report_runs.printed(root / "runs", "--html", root / "runs" / "again.html")
     assert (root / "runs" / "again.html").read_bytes() == (root / "page.html").read_bytes()
+
+
+def test_a_trained_run_has_all_that_a_report_shows(tmp_path):
+    tiny.make(tmp_path)
+    tiny.train(tmp_path, "fine_tuning")
+    said = report_runs.printed(tmp_path / "run", "--html", tmp_path / "page.html")[0]
+    assert "left out" not in said and "6 figures" in said
 
 
 @pytest.fixture(scope="module")

@@ -124,8 +124,9 @@ def _with_room_for_legend(title, names, width):
     lines = sum(1 + wrapped(name, LEGEND_WIDTH).count("\n") for name in names)
     longest = max(min(len(name), LEGEND_WIDTH) for name in names)
     figure = new_figure(width + 0.6 + 0.07 * longest, max(3.4, 0.6 + 0.17 * lines))
-    figure.suptitle(wrapped(title, 70), fontsize="medium")
-    return figure, figure.subplots()
+    axes = figure.subplots()
+    axes.set_title(wrapped(title, round(11 * width)), fontsize="medium")
+    return figure, axes
 
 
 def _ticks(axes, values, most):

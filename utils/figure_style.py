@@ -11,6 +11,7 @@ from cycler import cycler
 from matplotlib import style as styles
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 
 from utils.errors import InputError
 
@@ -18,6 +19,8 @@ from utils.errors import InputError
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 LINES = ("-", "--", "-.", ":")
+# The settings of sizes of letters, less "size".
+LETTERS = ("axes.label", "legend.font", "xtick.label", "ytick.label")
 # One hue from light to dark: the order survives in grey.
 SHADES = "Blues"
 FORMATS = ("svg", "pdf", "png")
@@ -87,10 +90,15 @@ class _Complaints(logging.Handler):
 
 
 def new_figure(width, height):
-    """An empty Figure, sizes in inches, that makes room for all its texts."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """An empty Figure that makes room for all its texts; sizes in inches, larger where the style has larger letters."""
+    larger = max(1, *(_points(f"{what}size") / BASE[f"{what}size"] for what in LETTERS))
+    figure = Figure(figsize=(width * larger, height * larger), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _points(setting):
+    return FontProperties(size=matplotlib.rcParams[setting]).get_size_in_points()
 
 
 def curve_style(index):

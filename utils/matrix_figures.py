@@ -53,7 +53,15 @@ def _write_numbers(axes, matrix, zeros):
         # In a confusion most cells are empty; a task that is forgotten altogether says so with its 0.
         if value > 0 or (value == 0 and zeros):
             colour = "white" if value > 60 else "black"
-            axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=7.5)
+            axes.text(
+                column,
+                row,
+                f"{value:.0f}",
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=matplotlib.rcParams["xtick.labelsize"],
+            )
 
 
 def _name_cells(axes, names):

@@ -26,6 +26,9 @@ figcaption { font-size: .85rem; max-width: 40rem; }
   body { max-width: none; font-size: 10pt; }
   nav { display: none; }
   .wide { overflow: visible; }
+  table { font-size: 7pt; }
+  th, td { padding: .1rem .3rem; white-space: normal; }
+  figure img { max-height: 24cm; }
   figure, tr { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
 }
