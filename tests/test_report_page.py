@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import warnings
 
 import pytest
 
@@ -55,6 +56,16 @@ def test_a_trained_run_has_all_that_a_report_shows(tmp_path):
     tiny.train(tmp_path, "fine_tuning")
     said = report_runs.printed(tmp_path / "run", "--html", tmp_path / "page.html")[0]
     assert "left out" not in said and "6 figures" in said
+
+
+def test_names_in_any_script(tmp_path):
+    names = ["$x^$", "a $5 b $6", "猫", "Katze", "_", "\\frac"]
+    report_runs.make(tmp_path / "run", classes=2, names=names[:2])
+    report_runs.make(tmp_path / "run_2", method="lwf", names=names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        said = report_runs.printed(tmp_path, "--html", tmp_path / "page.html")[0]
+    assert said.count("some letters are boxes") == 1
 
 
 @pytest.fixture(scope="module")

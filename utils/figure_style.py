@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import textwrap
+import warnings
 
 import matplotlib
 from cycler import cycler
@@ -39,6 +40,8 @@ BASE = {
     "grid.alpha": 0.3,
     "axes.axisbelow": True,
     "axes.prop_cycle": cycler(color=COLOURS),
+    # Dollars in names of classes are dollars.
+    "text.parse_math": False,
     "savefig.dpi": 200,
     "pdf.fonttype": 42,
     "svg.hashsalt": "report",
@@ -111,6 +114,22 @@ def curve_style(index):
 def wrapped(text, width=60):
     """``text`` in lines of at most ``width`` characters."""
     return "\n".join(textwrap.wrap(text, width)) or text
+
+
+@contextlib.contextmanager
+def missing_letters():
+    """Yield a list; when the block ends it has a line if the font lacked letters, in place of a warning for each."""
+    lines = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield lines
+    glyphs, others = [], []
+    for each in caught:
+        (glyphs if "missing from font" in str(each.message) else others).append(each)
+    for each in others:
+        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    if glyphs:
+        lines.append("some letters are boxes, as the font lacks them; name a font in a --style file: font.family: ...")
 
 
 def render(figure, formats=FORMATS):

@@ -7,7 +7,7 @@ from itertools import groupby
 from tqdm import tqdm
 
 from utils.errors import InputError
-from utils.figure_style import FORMATS, figure_style, render
+from utils.figure_style import FORMATS, figure_style, missing_letters, render
 from utils.files import write_text, written_aside
 from utils.method_tables import method_tables
 from utils.option_tables import option_tables
@@ -40,13 +40,13 @@ def write_report(groups, summary, figures=None, html=None, style=None):
     """Write figures to the folder ``figures`` and a page to the file ``html``, where given. Returns lines on both."""
     shown = gallery(groups)
     drawn = []
-    with figure_style(style):
+    with figure_style(style), missing_letters() as letters:
         for picture in tqdm(shown.pictures, "Drawing", unit="figure", disable=None, leave=False):
             files = render(picture.draw(), ["svg"] if figures is None else FORMATS)
             drawn.append((picture, files["svg"]))
             if figures is not None:
                 _save(figures, picture.stem, files)
-    lines = shown.left_out_lines()
+    lines = shown.left_out_lines() + letters
     if html is not None:
         sections = [(place, list(each)) for place, each in groupby(drawn, key=lambda pair: pair[0].section)]
         with _told("--html", html):

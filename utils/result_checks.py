@@ -23,7 +23,7 @@ def check_results(path, run):
 def _rules(run):
     """(name, what it has to be, whether a value is that), for all values that are there."""
     rules = [
-        ("arguments", f"options with {', '.join(NEEDED_ARGUMENTS)}", _are_arguments),
+        ("arguments", f"options with {', '.join(NEEDED_ARGUMENTS)} as a run has them", _are_arguments),
         ("accuracy_per_step", "a list of fractions", lambda value: _is_list(value, _is_share) and value),
         ("accuracy_matrix", "a row of fractions for each step, longer by one each step", lambda m: _is_matrix(m, run)),
         ("mean_accuracy", "a fraction", _is_share),
@@ -36,9 +36,18 @@ def _rules(run):
 
 
 def _are_arguments(value):
-    return isinstance(value, dict) and all(
-        isinstance(value.get(name), int if name == "seed" else str) for name in NEEDED_ARGUMENTS
+    if not isinstance(value, dict):
+        return False
+    sizes, classes = value.get("classes_per_step"), value.get("num_classes")
+    return (
+        all(isinstance(value.get(name), int if name == "seed" else str) for name in NEEDED_ARGUMENTS)
+        and (sizes is None or (_is_list(sizes, _is_size) and bool(sizes)))
+        and (classes is None or _is_size(classes))
     )
+
+
+def _is_size(value):
+    return _is_count(value) and 0 < value < 2**31
 
 
 def _is_list(value, holds):
@@ -73,4 +82,4 @@ def _is_square(value):
 
 
 def _is_count(value):
-    return isinstance(value, int) and value >= 0
+    return isinstance(value, int) and 0 <= value < 2**53
