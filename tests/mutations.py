@@ -10,7 +10,6 @@ appears counts as a failure. Each reader works in a forked child, since a crash 
 
 import argparse
 import io
-import json
 import os
 import random
 import resource
@@ -28,7 +27,7 @@ from PIL import Image
 from dataloader import open_data
 from engine.checkpoints import load
 from model.checkpoints import read_state
-from tests import tiny
+from tests import report_runs, tiny
 from utils.convert_features import main as convert
 from utils.errors import InputError
 from utils.fbank import read_wav
@@ -166,9 +165,8 @@ def weights(folder):
 
 
 def results(folder):
-    run = {"accuracy_per_step": [0.5], "mean_accuracy": 0.5, "average_forgetting": None, "arguments": {"method": "lwf"}}
-    (folder / "results.json").write_text(json.dumps(run))
-    return folder / "results.json"
+    report_runs.make(folder / "run")
+    return folder / "run" / "results.json"
 
 
 def wav(folder):
