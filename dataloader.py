@@ -33,8 +33,8 @@ class Batch:
     """Clips of one step of training or inference; the last ``num_replayed`` of them come from the exemplar memory.
 
     ``clip`` (B,) indices into the data, ``label`` (B,), ``audio`` (B, A) or None. ``visual``: with both senses the
-    clips' model.tokens.Tokens, of shape (F, S, D) each (``.tensor()`` has them in one piece); in visual runs, which
-    use nothing else, their mean as a tensor (B, 1, 1, D).
+    clips' model.tokens.Tokens, of shape (F, S, D) each (``.tensor()`` has them in one piece); in visual runs of
+    methods that use nothing else, their mean as a tensor (B, 1, 1, D).
     """
 
     clip: np.ndarray
@@ -95,6 +95,11 @@ class IncrementalData:
         for clip in self.clips("train", classes):
             by_class[int(self.label[clip])].append(self.ids[clip])
         return by_class
+
+    @property
+    def group(self):
+        """The processes that share the tokens (utils.distributed.Group), or None."""
+        return self.tokens.group if self.tokens else None
 
     def indices(self, videos):
         """Indices of the clips with these ids."""
@@ -168,16 +173,19 @@ def open_data(
     device_cache="auto",
     host_cache="auto",
     group=None,
+    means_only=None,
 ):
     """Open the data set ``dataset`` under ``data_root`` for one modality, and check all that training relies on.
 
     ``num_classes`` keeps the first so many classes; ``class_order_seed`` shuffles their order. ``num_frames`` splits
     visual features stored flat, (frames x positions, dims); default 8. ``allow_missing`` leaves clips without features
     out of every split. ``device_cache`` and ``host_cache`` (GB, or auto) bound the memory for visual tokens;
-    ``group`` (utils.distributed.Group) shares them with other processes. Raises InputError, in one line, on anything
-    that does not fit.
+    ``group`` (utils.distributed.Group) shares them with other processes. ``means_only``: hold of visual features the
+    mean token of each clip, which is all that most methods use of them in visual runs (the default there). Raises
+    InputError, in one line, on anything that does not fit.
     """
     folder = dataset_folder(data_root, dataset)
+    means_only = modality == "visual" if means_only is None else means_only
     splits = read_splits(folder)
     classes, clips = choose_classes(splits, num_classes, class_order_seed)
     started = time.perf_counter()
@@ -193,8 +201,7 @@ def open_data(
     if "visual" in features:
         shape = common_shape(features["visual"], data.ids, (2, 3))
         data.visual_shape = frames_first(features["visual"].path, shape, num_frames)
-        if modality == "visual":
-            # Of visual tokens alone, nothing but their mean is ever used.
+        if means_only:
             data.vectors["visual"] = _means(features["visual"], data, shape[-1])[:, None, None]
         else:
             if not features["visual"].checked:

@@ -61,11 +61,12 @@ def train(args, method, tasks, device, group, folder):
         device_cache=args.device_cache,
         host_cache=args.host_cache,
         group=group if group.world > 1 else None,
+        means_only=args.modality == "visual" and not method.needs_tokens,
     )
     with folder.opened(data.description()):
         if folder.leads:
             write_to(folder.file("log.txt"))
-        log.info(describe(args, data, tasks, device))
+        log.info(describe(args, method, data, tasks, device))
         seed_everything(args.seed)
         make_deterministic(args.precision)
         results = run(method(args, data, device), tasks, folder)
@@ -73,7 +74,7 @@ def train(args, method, tasks, device, group, folder):
     return results
 
 
-def describe(args, data, tasks, device):
+def describe(args, method, data, tasks, device):
     """A few lines on what is about to run."""
     sizes = "+".join(str(task.num_new) for task in tasks)
     counts = " / ".join(str(int((data.split == split).sum())) for split in range(3))
@@ -81,7 +82,8 @@ def describe(args, data, tasks, device):
         f"{args.method} ({args.classifier}, {args.modality}, {args.variant}) on {args.dataset}, seed {args.seed},"
         f" {device}",
         f"{data.num_classes} classes in {len(tasks)} steps ({sizes}); {counts} clips for training / validation / test",
-        f"{args.max_epochs} epochs per step, memory {args.memory_size}",
+        f"{f'{args.max_epochs} epochs per step' if method.has_epochs else 'closed form'},"
+        f" {'no exemplars' if method.replay == 'none' else f'memory {args.memory_size}'}",
     ]
     lines += [f"{sense} features: {feature.describe_origin()}" for sense, feature in data.features.items()]
     if not all(feature.checked for feature in data.features.values()) and data.seconds_to_open > LONG:

@@ -69,7 +69,7 @@ def row_of(trained, args):
             raise InputError(f"--clip {args.clip}: {file.path} has no such id")
     batch = trained.batch([{sense: file[args.clip] for sense, file in files.items()}])
     trained.learner.network.eval()
-    attended = trained.learner.network.attention(batch.audio, batch.visual)
+    attended = trained.learner.network.attention(batch.audio, batch.visual.tensor())
     spatial, temporal = attended.spatial_scores.softmax(2), attended.temporal_scores.softmax(1)
     predicted = trained.classes[int(trained.learner.scores(batch).argmax(1))]
     return Row(name_of(trained), predicted, spatial.mean(3)[0].numpy(), temporal.mean(2)[0].numpy())

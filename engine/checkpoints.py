@@ -97,12 +97,19 @@ class Checkpoints:
         last = max(steps, default=None)
         return None if last is None else load(self.of_step(last))
 
-    def save_step(self, step, content):
-        """Write what ``step`` ended with; what was kept within it is no longer needed."""
+    def ongoing(self, step):
+        """The path of what only the step after ``step`` needs."""
+        return os.path.join(self.folder, f"ongoing_{step}.pt")
+
+    def save_step(self, step, content, ongoing):
+        """Write what ``step`` ended with, and ``ongoing`` for the next one if there is any; remove what is past."""
         if self.leads:
+            if ongoing:
+                save(self.ongoing(step), ongoing)
             save(self.of_step(step), content)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.within_step)
+            for past in (self.within_step, self.ongoing(step - 1)):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(past)
 
     def save_epoch(self, step, epoch, content):
         """Write ``content()``, a dict, after ``epoch`` of ``step`` if it is time to."""

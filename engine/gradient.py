@@ -26,6 +26,8 @@ class GradientLearner(Learner):
     (``has_teacher``).
     """
 
+    has_epochs = True
+    precisions = ("fp32", "tf32", "bf16")
     has_teacher = False
     head = GrowingLinear
 

@@ -12,6 +12,9 @@ class Learner:
 
     modalities = MODALITIES
     classifiers = ("linear",)  # allowed values of --classifier, the default first
+    has_epochs = False  # whether --max_epochs means something to it
+    precisions = ("fp32", "tf32")  # allowed values of --precision
+    needs_tokens = False  # whether it looks at single visual tokens also when it has no sound
     replay = "none"  # how exemplars come back: none, merged or paired (engine.gradient)
 
     def __init__(self, args, data, device):
@@ -41,3 +44,10 @@ class Learner:
 
     def load_state(self, state):
         """Take over what ``state()`` returned."""
+
+    def ongoing(self):
+        """What only later steps need, beyond ``state()``: kept on disk for the last step alone."""
+        return {}
+
+    def load_ongoing(self, state):
+        """Take over what ``ongoing()`` returned."""

@@ -2,7 +2,7 @@
 
 import time
 
-from engine.checkpoints import History
+from engine.checkpoints import History, load
 from engine.curves import Curves
 from engine.evaluate import accuracy_by_task, predict
 from engine.figures import draw_accuracy, draw_epochs
@@ -33,7 +33,7 @@ def run(learner, tasks, folder):
         folder.add_lines("steps.jsonl", [history.line(row)])
         if folder.leads:
             draw_epochs(folder.file("figures", f"step_{task.index}.png"), task, step)
-        folder.checkpoints.save_step(task.index, checkpoint(learner, task, history))
+        folder.checkpoints.save_step(task.index, checkpoint(learner, task, history), learner.ongoing())
     if curves:
         curves.close()
     results = summarise(history, learner.data.classes)
@@ -47,6 +47,8 @@ def resume(learner, folder):
     saved, history = folder.checkpoints.last_step(), History()
     if saved is not None:
         learner.load_state(saved["learner"])
+        if learner.ongoing():
+            learner.load_ongoing(load(folder.checkpoints.ongoing(saved["step"])))
         set_random_state(saved["random"])
         history = History(**saved["history"])
         log.info(f"Going on after step {saved['step']}")

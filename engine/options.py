@@ -168,6 +168,8 @@ def check_memory(args, method):
 def _check_method(method, args):
     if args.modality not in method.modalities:
         raise InputError(f"--modality {args.modality}: {args.method} takes {', '.join(method.modalities)}")
+    if args.precision not in method.precisions:
+        raise InputError(f"--precision {args.precision}: {args.method} takes {', '.join(method.precisions)}")
     if args.precision == "bf16" and args.modality != "audio-visual":
         raise InputError(f"--precision bf16: {args.modality} runs have no product of visual tokens; leave it out")
     if args.classifier not in method.classifiers:

@@ -11,6 +11,7 @@ import torch
 from dataloader import Batch
 from engine.checkpoints import Checkpoints, load
 from methods import find_method
+from model.tokens import Tokens
 from utils.errors import InputError
 
 
@@ -45,8 +46,9 @@ class Trained:
                 values = [torch.from_numpy(self._sized(clip[sense], sense, shape)) for clip in features]
                 senses[sense] = torch.stack(values).float().to(self.learner.device)
         visual = senses.get("visual")
-        if self.args.modality == "visual":
-            visual = visual.mean((1, 2), keepdim=True)
+        if visual is not None:
+            alone = self.args.modality == "visual" and not self.learner.needs_tokens
+            visual = visual.mean((1, 2), keepdim=True) if alone else Tokens.of(visual)
         return Batch(None, None, senses.get("audio"), visual)
 
     def _sized(self, array, sense, shape):

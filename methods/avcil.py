@@ -6,9 +6,17 @@ clip's sound and sight, by instance and by class (I-AVSC, C-AVSC), and where the
 
 from argparse import BooleanOptionalAction
 
+from torch.nn import functional as F
+
 from engine.gradient import GradientLearner
 from engine.old_attention import OldAttentionMaps
-from utils.losses import class_contrastive, instance_contrastive, separated_cross_entropy, task_wise_distillation
+from utils.losses import (
+    class_contrastive,
+    class_token_distillation,
+    instance_contrastive,
+    separated_cross_entropy,
+    task_wise_distillation,
+)
 
 
 class AVCIL(GradientLearner):
@@ -32,6 +40,8 @@ class AVCIL(GradientLearner):
         number("lam_I", None, "weight of I-AVSC (default: the data set's preset, else 0.5)")
         number("lam_C", 1.0, "weight of C-AVSC")
         number("lam", 0.5, "share of spatial against temporal attention distillation, 0 to 1")
+        number("class_token_distillation", 0.0, "weight of the class-token distillation of classifier rows (CIGN)")
+        number("class_token_temperature", 1.0, "temperature of the similarities of classifier rows")
         number("instance_contrastive_temperature", 0.05, "temperature of I-AVSC")
         number("class_contrastive_temperature", 0.05, "temperature of C-AVSC")
 
@@ -69,7 +79,15 @@ class AVCIL(GradientLearner):
         if args.task_distil:
             old_logits = self.taught(batch)["logits"]
             terms["distillation"] = args.lam_KD * task_wise_distillation(out["logits"], old_logits, task.past)
+        if args.class_token_distillation:
+            terms["token_distillation"] = args.class_token_distillation * self._token_distillation(task.start)
         if args.attn_score_distil:
             terms["VAD_spatial"] = args.lam * out["spatial_distance"]
             terms["VAD_temporal"] = (1 - args.lam) * out["temporal_distance"]
         return terms
+
+    def _token_distillation(self, num_old):
+        """A class's token is its row of the classifier, known by its likeness to the rows of all old classes."""
+        new, old = (F.normalize(each.classifier.weight[:num_old]) for each in (self.network, self.teacher))
+        temperature = self.args.class_token_temperature
+        return class_token_distillation(new @ new.T / temperature, old @ old.T / temperature)

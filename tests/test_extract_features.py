@@ -21,8 +21,8 @@ from extract_pretrained_features import main
 from model.encoders import Encoder
 from tests.test_encoders import small_videomae, write_wav
 from utils.feature_pipeline import extract_features, plan_batches
+from utils.feature_store import open_features
 from utils.feature_writer import FeatureWriter
-from utils.features import open_features
 from utils.files import write_json
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -85,9 +85,9 @@ def test_kept_attention_maps_are_those_made_as_needed(tmp_path):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
 
 
-def torchrun(root, folder, *flags):
+def torchrun(root, folder, *flags, method="avcil"):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [REPO / "train_incremental.py", *tiny.flags(root, "avcil", "--run_dir", str(folder), *flags)]
+    command += [REPO / "train_incremental.py", *tiny.flags(root, method, "--run_dir", str(folder), *flags)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 

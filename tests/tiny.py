@@ -46,7 +46,8 @@ def make(root, counts=None, dataset="tiny", classes=CLASSES, dtype=np.float32, p
 def flags(root, method, *more):
     """A command line for a short run on the data under ``root``."""
     common = ["--data_root", str(root), "--save_root", str(root / "save"), "--dataset", "tiny", "--max_epochs", "2"]
-    return ["--method", method, *common, "--classes_per_step", "2", "--memory_size", "18", *more]
+    size = ["--expansion", "64"] if method == "analytic" else []
+    return ["--method", method, *common, "--classes_per_step", "2", "--memory_size", "18", *size, *more]
 
 
 def train(root, method, *more):

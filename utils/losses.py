@@ -81,3 +81,11 @@ def attention_distillation(scores, teacher_scores, dim):
     log_student = torch.log_softmax(scores, dim)
     log_teacher = torch.log_softmax(teacher_scores, dim)
     return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+
+
+def class_token_distillation(logits, teacher_logits):
+    """``KL(softmax(teacher) || softmax(student))`` of what each old class's token is taken for, mean over old classes.
+
+    Both are (old classes, old classes), a row per token (CIGN, ICCV 2023).
+    """
+    return distillation(logits, teacher_logits, temperature=1.0)
