@@ -84,9 +84,9 @@ class Analytic(Learner):
         """Solve for each penalty in question, and keep what does best on ``clips``; of equals the larger penalty."""
         found = [(self._expanded(batch), batch.label) for batch in self._batches(clips)]
         phi, label = (torch.cat(parts) for parts in zip(*found, strict=True))
-        best = (-1.0, 0.0)
+        best, solve = (-1.0, 0.0), self.sums.solver()
         for gamma in self._penalties():
-            weights = self.sums.solve(gamma)
+            weights = solve(gamma)
             accuracy = float(((phi @ weights).argmax(1) == label).double().mean())
             if (accuracy, gamma) > best:
                 best, self.weights = (accuracy, gamma), weights

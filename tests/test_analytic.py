@@ -77,10 +77,22 @@ def test_shards_add_up_and_clips_come_out_again():
     assert first.count == 60
 
 
+@pytest.mark.parametrize("count", [1, 3, 5])
+@pytest.mark.parametrize("gamma", [0.01, 1.0, 100.0])
+def test_few_rows_are_solved_in_their_own_size(count, gamma):
+    phi, label = rows(count)
+    phi[-1] = phi[0]  # not even of full rank
+    sums = LeastSquares(WIDTH)
+    sums.grow(CLASSES)
+    sums.add(phi, label)
+    torch.testing.assert_close(sums.solver()(gamma), sums._solve(gamma), rtol=1e-8, atol=1e-10)
+
+
 def test_a_penalty_that_is_too_small():
     sums = LeastSquares(WIDTH)
     sums.grow(CLASSES)
-    sums.add(*rows(3))
+    phi, label = rows(20)
+    sums.add(phi[:, :1].expand(-1, WIDTH), label)
     with pytest.raises(InputError, match="--gamma 1e-300"):
         sums.solve(1e-300)
 

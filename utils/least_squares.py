@@ -1,6 +1,8 @@
 """Ridge regression from sums: exact, whatever the order, the batches and the machines that the rows came from."""
 
+import numpy as np
 import torch
+from scipy.linalg.lapack import dpstrf
 
 from utils.errors import InputError
 
@@ -37,12 +39,41 @@ class LeastSquares:
 
     def solve(self, gamma):
         """The weights (E, classes). InputError if ``gamma`` is too small for the rows there are."""
+        return self.solver()(gamma)
+
+    def solver(self):
+        """A function from gamma to the weights, for several gammas; cheap where there are few rows for the width."""
+        if self.gram.device.type == "cpu" and self.count < len(self.gram) // 2:
+            return self._solver_of_low_rank()
+        return self._solve
+
+    def _solve(self, gamma):
         matrix = self.gram.clone()
         matrix.diagonal().add_(gamma)
         factor, failed = torch.linalg.cholesky_ex(matrix)
         if failed:
             raise InputError(f"--gamma {gamma:g}: too small for {self.count} clips; give larger ones")
         return torch.cholesky_solve(self.cross, factor)
+
+    def _solver_of_low_rank(self):
+        """With fewer rows than columns gram is L L^T, L (E, rank); cross lies in its span, L c.
+
+        Then (L L^T + gamma)^-1 L c = L (L^T L + gamma)^-1 c, and what depends on gamma is of the size of the rank.
+        """
+        packed, order, rank, _ = dpstrf(self.gram.numpy().T, lower=1)
+        order = torch.from_numpy(order - 1).long()
+        lower = torch.from_numpy(np.tril(packed)[:, :rank])
+        coefficients = torch.linalg.solve_triangular(lower[:rank], self.cross[order[:rank]], upper=False)
+        inner = lower.T @ lower
+
+        def solve(gamma):
+            matrix = inner.clone()
+            matrix.diagonal().add_(gamma)
+            weights = torch.empty_like(self.cross)
+            weights[order] = lower @ torch.cholesky_solve(coefficients, torch.linalg.cholesky(matrix))
+            return weights
+
+        return solve
 
     def state(self):
         return {"gram": self.gram, "cross": self.cross, "count": self.count}
