@@ -23,6 +23,7 @@ from utils.datasets import dataset_folder
 from utils.feature_scan import common_shape, read_all
 from utils.feature_store import open_features
 from utils.memory import device_bytes, host_bytes
+from utils.split_drawing import source_video
 from utils.splits import SPLITS, read_splits
 from utils.store_writer import token_mean
 from utils.token_tiers import TokenTiers
@@ -119,6 +120,12 @@ class IncrementalData:
         made = {sense: feature.attributes for sense, feature in self.features.items()}
         shape = self.visual_shape and list(self.visual_shape)
         return {"sha256": self.fingerprint(), "audio_dim": self.audio_dim, "visual_shape": shape, "features": made}
+
+    def shared_with_training(self):
+        """The share of test clips cut from a video that training has clips of too, as far as their ids tell."""
+        videos = np.array([source_video(video) for video in self.ids])
+        test, training = videos[self.split == SPLITS.index("test")], videos[self.split == SPLITS.index("train")]
+        return float(np.isin(test, training).mean())
 
     def place(self, clips):
         """Bring the features of ``clips``, which the coming epochs use, as near as they fit."""

@@ -36,7 +36,7 @@ def run(learner, tasks, folder):
         folder.checkpoints.save_step(task.index, checkpoint(learner, task, history), learner.ongoing())
     if curves:
         curves.close()
-    results = summarise(history, learner.data.classes)
+    results = summarise(history, learner.data)
     if folder.leads:
         draw_accuracy(folder.file("figures", "accuracy.png"), results, tasks)
     return results
@@ -88,7 +88,7 @@ def report_step(row, history):
         log.info(f"forgetting: {row['forgetting']:.6f}")
 
 
-def summarise(history, classes):
+def summarise(history, data):
     """All figures of a run, as fractions or seconds."""
     rows, matrix = history.rows, history.matrix
     accuracy = [row["accuracy"] for row in rows]
@@ -102,7 +102,8 @@ def summarise(history, classes):
         "backward_transfer": metrics.backward_transfer(matrix),
         "best_epoch_per_step": [row["best_epoch"] for row in rows],
         "seconds_per_step": [row["seconds"] for row in rows],
-        "class_names": list(classes),
+        "class_names": list(data.classes),
+        "test_clips_sharing_videos": data.shared_with_training(),
         "confusion": [row["confusion"] for row in rows],
     }
 

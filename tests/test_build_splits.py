@@ -15,6 +15,7 @@ from tests.shared import shared
 from utils.build_splits import main
 from utils.class_names import KSOUNDS_CLASSES
 from utils.split_drawing import draw, shares, source_video
+from utils.split_groups import separated
 from utils.splits import SPLITS, read_released_splits, read_splits
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -190,3 +191,28 @@ def test_drawing_keeps_every_clip_once_and_meets_the_quota(pool, seed):
     for place, split in enumerate(("val", "test")):
         counts = Counter(pool[clip] for clip in drawn[split])
         assert all(counts[label] == shares(0.2, 0.2)(size)[place] for label, size in sizes.items())
+
+
+def test_released_splits_without_shared_videos(tmp_path, capsys):
+    folder = shared("data/splits/VGGSound_100")
+    before = read_released_splits(folder)
+    flags = ["released", "--folder", folder, "--dataset", "VGGSound_100", "--group_by_video"]
+    after = build(tmp_path, *flags, folder="VGGSound_100")
+    printed = capsys.readouterr().out
+    assert "so that no video is on two sides" in printed
+    assert "test clips cut from a video that train has clips of too: 0 (0.0 %)" in printed
+    sides = {}
+    for split in SPLITS:
+        for clip in after.clips[split]:
+            assert sides.setdefault(source_video(clip), split) == split
+    # Every clip is still there with its class, and classes keep their numbers.
+    pooled = [{c: d for part in named(splits).values() for c, d in part.items()} for splits in (before, after)]
+    assert pooled[0] == pooled[1]
+    for split in ("val", "test"):
+        counts = Counter(after.clips[split].values())
+        assert all(48 <= counts[label] <= 50 for label in range(100)), counts
+
+
+def test_splits_that_share_nothing_stay_as_they_are(tmp_path):
+    before = read_released_splits(shared("data/splits/AVE"))
+    assert separated(before).clips == before.clips

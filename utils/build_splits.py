@@ -17,6 +17,7 @@ from utils.command_line import DATA_ROOT, OneLineParser, not_negative, positive,
 from utils.datasets import find_dataset
 from utils.errors import InputError, command
 from utils.files import write_text
+from utils.split_groups import changes, separated
 from utils.split_sources import (
     from_ave,
     from_folders,
@@ -59,10 +60,19 @@ SOURCES = {
     "kinetics": lambda args: from_kinetics(
         args.train, args.held_out, args.classes and read_class_names(args.classes), args.seed
     ),
-    "released": lambda args: read_released_splits(args.folder),
+    "released": lambda args: from_release(args),
     "csv": lambda args: from_csv(args),
     "folders": lambda args: from_folders(find_videos(args.videos), args.val, args.test, args.seed, args.group_by_video),
 }
+
+
+def from_release(args):
+    splits = read_released_splits(args.folder)
+    if not args.group_by_video:
+        return splits
+    grouped = separated(splits, args.seed)
+    print(changes(splits, grouped))
+    return grouped
 
 
 def from_csv(args):
@@ -96,6 +106,7 @@ def parse(arguments):
 
     released = _source(sources, "released", "the three .npy files of the AV-CIL release")
     released.add_argument("--folder", required=True, help="where they lie")
+    _drawing(released)
 
     table = _source(sources, "csv", "your own table video_id,label[,split][,source]")
     table.add_argument("--table", required=True, help="without a column split, --val and --test are drawn")

@@ -10,14 +10,8 @@ from utils.run_names import name_settings
 
 # Options that do not change what a run computes.
 NOT_DEFINING = {
-    "save_root",
-    "run_dir",
-    "overwrite",
-    "device",
-    "num_workers",
-    "device_cache",
-    "host_cache",
-    "checkpoint_every",
+    *("save_root", "run_dir", "overwrite", "checkpoint_every", "tensorboard"),
+    *("device", "device_cache", "host_cache", "num_workers"),
 }
 
 

@@ -33,14 +33,14 @@ def draw(pool, quota, seed, source=None):
             videos = [video for video in by_class[label] if video not in side]
             random.Random(f"{seed}/{split}/{label}").shuffle(videos)
             content = {video: Counter(pool[clip] for clip in groups[video]) for video in videos}
-            side.update(dict.fromkeys(_that_fit(videos, content, room, label), split))
+            side.update(dict.fromkeys(that_fit(videos, content, room, label), split))
     drawn = {"train": [], "val": [], "test": []}
     for clip in pool:
         drawn[side.get(source(clip), "train")].append(clip)
     return drawn
 
 
-def _that_fit(videos, content, room, label):
+def that_fit(videos, content, room, label):
     """Yield the first ``videos`` that fit into the ``room`` left of every class they hold, until ``label`` is full."""
     for video in videos:
         if room[label] <= 0:
