@@ -30,7 +30,7 @@ class MappedRows:
     """Rows of an array on disk, through a memory map."""
 
     def __init__(self, store):
-        self.array, self.row_of = store.array, store.row_of
+        self.array, self.row_of = np.load(store.file.path, mmap_mode="r"), store.row_of
 
     def read(self, videos, out):
         for row, video in zip(out, videos, strict=True):
@@ -58,8 +58,8 @@ def main():
         forms = {
             ".npy dictionary": (DictFeatures(source), source),
             "HDF5, one set per clip": (HDF5Features(os.path.join(root, "clips.h5")), os.path.join(root, "clips.h5")),
-            "feature store": (store, store.array.filename),
-            "memory map of the store": (MappedRows(store), store.array.filename),
+            "feature store": (store, store.file.path),
+            "memory map of the store": (MappedRows(store), store.file.path),
         }
         print(f"{'reading batches of 16':28}{'from cache':>12}{'from disk':>12}")
         for name, (form, path) in forms.items():

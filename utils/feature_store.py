@@ -6,6 +6,7 @@ and names its arrays: whoever finds it finds a whole store. Plain ``.npy``: any 
 """
 
 import json
+import math
 import os
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from utils.errors import InputError
 from utils.features import FILES, Features, open_source, source_file
 from utils.files import OpenFile
+from utils.pickles import ArrayInFile
 
 CURE = "remove it, or make it again (python utils/convert_features.py)"
 
@@ -53,9 +55,11 @@ class StoreFeatures(Features):
         self.row_of = {video: row for row, video in enumerate(index["ids"])}
         if len(self.row_of) != len(index["ids"]):
             raise InputError(f"{path}: an id stands in it twice; {CURE}")
-        self.array = _open_array(path, index["array"], len(self.row_of))
-        self.means = _open_array(path, index["means"], len(self.row_of)) if index["means"] else None
-        self.file = OpenFile(self.array.filename)
+        array, self.array = _open_array(path, index["array"], len(self.row_of))
+        self.file = OpenFile(array)
+        if index["means"]:
+            means, _ = _open_array(path, index["means"], len(self.row_of))
+            self.means = np.load(means, mmap_mode="r")
 
     checked = True
 
@@ -102,14 +106,25 @@ def _read_index(path):
 
 
 def _open_array(index, name, count):
+    """Where the values of an array of ``count`` rows lie in its file: an ArrayInFile with its path."""
     path = os.path.join(os.path.dirname(index), os.path.basename(name))
     try:
-        array = np.load(path, mmap_mode="r")
+        array = read_header(path)
     except FileNotFoundError:
         raise InputError(f"{index}: its array {path} is missing; {CURE}") from None
     except Exception as error:  # numpy parses the header as Python source, which fails in many ways
         raise InputError(f"{path}: not a readable .npy array ({str(error)[:80]}); {CURE}") from None
-    plain = isinstance(array, np.memmap) and array.flags.c_contiguous and array.dtype in (np.float16, np.float32)
-    if not plain or array.ndim < 2 or len(array) != count:
+    plain = array.order == "C" and array.dtype in (np.float16, np.float32) and len(array.shape) >= 2
+    size = math.prod(array.shape) * array.dtype.itemsize
+    if not plain or array.shape[0] != count or os.path.getsize(path) != array.offset + size:
         raise InputError(f"{path}: not the array that {index} describes; {CURE}")
-    return array
+    return path, array
+
+
+def read_header(path):
+    """The ArrayInFile of a ``.npy`` file; ValueError or OSError if it is none."""
+    with open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, fortran, dtype = read(file)
+        return ArrayInFile(file.tell(), dtype, shape, "F" if fortran else "C")

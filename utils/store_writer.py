@@ -2,16 +2,16 @@
 
 import contextlib
 import json
+import math
 import os
 import zlib
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from utils.errors import InputError
 from utils.feature_scan import common_shape, finite
-from utils.feature_store import fingerprint, index_path
+from utils.feature_store import fingerprint, index_path, read_header
 from utils.files import write_json, written_aside
 
 
@@ -66,9 +66,8 @@ def _write_arrays(source, ids, shape, dtype, files, skip_bad):
 
 
 def token_mean(array):
-    """The mean token (D,) of tokens (..., D), in float32."""
-    tokens = torch.from_numpy(np.array(array, np.float32)).flatten(0, -2)
-    return tokens.mean(0).numpy()
+    """The mean token (D,) of tokens (..., D), summed in float64, as float32."""
+    return array.reshape(-1, array.shape[-1]).mean(0, dtype=np.float64).astype(np.float32)
 
 
 def _write_header(file, shape, dtype):
@@ -85,10 +84,10 @@ def _refuse(source, ids, skipped, dtype, skip_bad):
 
 
 def _verify(path, kept):
-    array = np.load(path, mmap_mode="r")
+    array = read_header(path)
     with open(path, "rb") as file:
         file.seek(array.offset)
-        row = array[:1].nbytes
+        row = math.prod(array.shape[1:]) * array.dtype.itemsize
         for video, expected in _bar(kept.items(), "Verifying"):
             if zlib.crc32(file.read(row)) != expected:
                 raise InputError(f"{path}: {video!r} does not read back as it was written; check the disk")
