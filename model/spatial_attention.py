@@ -33,7 +33,8 @@ def spatial_attention(audio_key, weight, bias, tokens, precision=None, teacher=N
     and ``bias`` (D,) project tokens to keys, before tanh. ``precision``: dtype of the matrix products, by default that
     of the weight. ``teacher(rows, tokens)`` gives the old attention maps (n, F, S, D) of rows from ``replayed`` on.
     """
-    return SpatialAttention(*_Attend.apply(audio_key, weight, bias, tokens, precision, teacher, replayed))
+    learns = torch.is_grad_enabled()
+    return SpatialAttention(*_Attend.apply(audio_key, weight, bias, tokens, precision, teacher, replayed, learns))
 
 
 def project(tokens, weight, bias, precision=None):
@@ -45,23 +46,37 @@ def project(tokens, weight, bias, precision=None):
 
 class _Attend(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, audio_key, weight, bias, tokens, precision, teacher, replayed):
-        parts, kept, distance = [], [], bias.new_zeros(())
-        frozen = None if precision is None else weight.to(precision)
+    def forward(ctx, audio_key, weight, bias, tokens, precision, teacher, replayed, learns):
+        frames, positions, width = tokens.shape
+        shape, cut = (tokens.local, frames, positions, width), tokens.local if teacher is None else replayed
+        # Whole tensors, filled piece by piece: many small ones would leave the memory in pieces as well.
+        sums = [bias.new_empty(tokens.local, frames, width) for _ in range(3)]
+        keys = bias.new_empty(shape if learns else 0, dtype=precision)
+        maps = bias.new_empty((shape[0] - cut, *shape[1:]) if learns else 0)
+        frozen, distance = weight if precision is None else weight.to(precision), bias.new_zeros(())
         for piece in tokens.pieces(weight.device.type, replayed):
             here = slice(piece.start, piece.stop)
             x = tokens.take(piece)
-            visual_key = project(x, weight if frozen is None else frozen, bias, precision)
-            sums = _attend(audio_key[here], visual_key, x)
-            old = teacher(tokens.batch_rows(piece), x) if teacher is not None and piece.start >= replayed else None
-            if old is not None:
-                distance += _distance(old, audio_key[here], visual_key, sums[0])
-            parts.append(sums)
-            if any(ctx.needs_input_grad):
-                kept.append((visual_key if precision is None else visual_key.to(precision), old))
-        total, key, value = map(torch.cat, zip(*parts, strict=True)) if parts else _nothing(tokens, bias)
+            visual_key = project(x, frozen, bias, precision)
+            for whole, part in zip(sums, _attend(audio_key[here], visual_key, x), strict=True):
+                whole[here] = part
+            if piece.start >= cut:
+                old = teacher(tokens.batch_rows(piece), x)
+                distance += _distance(old, audio_key[here], visual_key, sums[0][here])
+                if learns:
+                    maps[piece.start - cut : piece.stop - cut] = old
+            if learns:
+                keys[here] = visual_key
+        total, key, value = sums
         ctx.save_for_backward(audio_key, weight, bias, total, key, value)
-        ctx.tokens, ctx.precision, ctx.cut, ctx.kept = tokens, precision, replayed, kept
+        ctx.tokens, ctx.precision, ctx.replayed, ctx.cut, ctx.keys, ctx.maps = (
+            tokens,
+            precision,
+            replayed,
+            cut,
+            keys,
+            maps,
+        )
         return key, value, distance
 
     @staticmethod
@@ -70,10 +85,10 @@ class _Attend(torch.autograd.Function):
         audio_key, weight, bias, total, key, value = ctx.saved_tensors
         d_weight, d_bias, d_audio = torch.zeros_like(weight), torch.zeros_like(bias), torch.empty_like(audio_key)
         inner = d_key * key + d_value * value
-        for number, piece in enumerate(ctx.tokens.pieces(weight.device.type, ctx.cut)):
-            visual_key, old = ctx.kept[number]
-            ctx.kept[number] = None  # the graph may live until the next one is built
+        for piece in ctx.tokens.pieces(weight.device.type, ctx.replayed):
             here = slice(piece.start, piece.stop)
+            old = ctx.maps[piece.start - ctx.cut : piece.stop - ctx.cut] if piece.start >= ctx.cut else None
+            visual_key = ctx.keys[here]
             x = ctx.tokens.take(piece)
             small = (audio_key[here], total[here], d_key[here], d_value[here], inner[here])
             d_projection, d_audio[here] = _gradients(x, visual_key.to(bias.dtype), *small, old, d_distance)
@@ -83,13 +98,8 @@ class _Attend(torch.autograd.Function):
                 d_weight.addmm_(d_projection.T, x.to(weight.dtype))
             else:
                 d_weight += d_projection.to(ctx.precision).T @ x.to(ctx.precision)
-        return d_audio, d_weight, d_bias, None, None, None, None
-
-
-def _nothing(tokens, like):
-    """Sums over no clip: this process holds none of the batch."""
-    frames, _, width = tokens.shape
-    return (like.new_zeros(0, frames, width) for _ in range(3))
+        ctx.keys = ctx.maps = None  # the graph may live until the next one is built
+        return d_audio, d_weight, d_bias, None, None, None, None, None
 
 
 @compiled_on_cuda

@@ -7,7 +7,7 @@ from utils.errors import InputError
 # What a batch of 384 clips of 8 x 196 x 768 needs beside the features held, with room to spare.
 BATCH_BYTES = 6e9
 # On a CPU features that are not held are read from the page cache nearly as fast: little is enough.
-CPU_BYTES = 2e9
+CPU_BYTES = 0.5e9
 
 
 def device_bytes(text, device):

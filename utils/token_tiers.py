@@ -80,15 +80,15 @@ class TokenTiers:
 
     def _cache(self, tier, needed):
         """The tier's cache, with room for ``needed`` clips: for all of the data set if they fit."""
-        cache = self.caches.get(tier)
-        if cache is None or cache.capacity < needed:
-            self.caches.pop(tier, None)
+        if tier in self.caches and self.caches[tier].capacity < needed:
+            del self.caches[tier]  # before there is another
+        if tier not in self.caches:
             everything = len(self.owned(np.arange(len(self.ids))))
             fits = everything * self.clip_bytes <= self.budgets[tier]
             where = (self.device, False) if tier == "device" else ("cpu", True)
-            cache = ClipCache(len(self.ids), everything if fits else needed, self.shape, self.dtype, *where)
-            self.caches[tier] = cache
-        return cache
+            capacity = everything if fits else needed
+            self.caches[tier] = ClipCache(len(self.ids), capacity, self.shape, self.dtype, *where)
+        return self.caches[tier]
 
 
 class ReadAhead:
