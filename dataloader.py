@@ -98,6 +98,12 @@ class IncrementalData:
         return by_class
 
     @property
+    def clip_bytes(self):
+        """Bytes of one clip's features, in the form that a run of this modality uses."""
+        vectors = sum(values[0].nbytes for values in self.vectors.values())
+        return vectors + (self.tokens.clip_bytes if self.tokens else 0)
+
+    @property
     def group(self):
         """The processes that share the tokens (utils.distributed.Group), or None."""
         return self.tokens.group if self.tokens else None

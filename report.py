@@ -5,6 +5,8 @@
     python report.py save/AVE --layout methods --format latex
     python report.py save/AVE --figures figures --html report.html
 
+    python report.py save/AVE --layout summary --pool class_order_seed
+
 Runs that differ in the seed alone are one row, with mean and sample standard deviation.
 """
 
@@ -15,18 +17,24 @@ from utils.errors import InputError, command
 from utils.method_tables import method_tables
 from utils.option_tables import option_tables
 from utils.report_files import check_targets, write_report
-from utils.results import find_runs, group_seeds
+from utils.results import find_runs, group_seeds, pool
+from utils.summary_tables import summary_tables
 from utils.table_formats import FORMATS
 from utils.tables import steps_table
 
-LAYOUTS = {"steps": lambda groups: [steps_table(groups)], "methods": method_tables, "options": option_tables}
+LAYOUTS = {
+    "steps": lambda groups: [steps_table(groups)],
+    "summary": summary_tables,
+    "methods": method_tables,
+    "options": option_tables,
+}
 
 
 @command
 def main(arguments=None):
     args = parse(arguments)
     check_targets(args.figures, args.html, args.style)
-    groups = group_seeds(find_runs(args.folders))
+    groups = group_seeds(pool(find_runs(args.folders), args.pool))
     tables = LAYOUTS[args.layout](groups)
     if not tables:
         raise InputError(f"{' '.join(args.folders)}: no two runs of a method differ in an option; use --layout methods")
@@ -48,8 +56,16 @@ def parse(arguments):
         "--layout",
         choices=LAYOUTS,
         default="steps",
-        help="steps: accuracy after each step; methods: methods x modalities, beside published numbers; options: runs"
-        " of a method by the options that differ (ablations, memory sizes); default: steps",
+        help="steps: accuracy after each step; summary: accuracy, forgetting, seconds, MB kept; methods: methods x"
+        " modalities, beside published numbers; options: runs of a method by the options that differ (ablations, memory"
+        " sizes); default: steps",
+    )
+    parser.add_argument(
+        "--pool",
+        nargs="+",
+        default=[],
+        metavar="OPTION",
+        help="runs that differ in these options are repetitions of one another too, such as class_order_seed",
     )
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
     parser.add_argument("--figures", metavar="FOLDER", help="draw figures into this folder, as SVG, PDF and PNG")
@@ -60,10 +76,11 @@ def parse(arguments):
 
 def summary(groups):
     """One line: how many runs, seeds and the unit."""
+    unit = "runs" if any("pooled" in run for _, runs in groups for run in runs) else "seeds"
     sizes = [len(runs) for _, runs in groups]
     low, high = min(sizes), max(sizes)
     number = f"{low}" if low == high else f"{low} to {high}"
-    seeds = "one seed each" if high == 1 else f"mean and standard deviation of {number} seeds"
+    seeds = "one seed each" if high == 1 else f"mean and standard deviation of {number} {unit}"
     runs = "1 run" if sum(sizes) == 1 else f"{sum(sizes)} runs"
     return f"{runs}, {seeds}; per cent"
 

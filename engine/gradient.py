@@ -166,6 +166,9 @@ class GradientLearner(Learner):
         """Indices of the clips in memory, class by class."""
         return self.data.indices(self.memory.ids())
 
+    def kept_clips(self, task):
+        return self.exemplars()
+
     def end_task(self, task):
         if self.replay != "none":
             self.memory.update(task, self.choose_exemplars)

@@ -1,5 +1,7 @@
 """What the engine asks of a method."""
 
+import numpy as np
+
 from model.network import MODALITIES
 
 
@@ -37,6 +39,10 @@ class Learner:
     def scores(self, batch):
         """Return (B, classes seen so far), higher is better: logits, similarities or negative distances."""
         raise TypeError(f"{type(self).__name__} defines no scores")
+
+    def kept_clips(self, task):
+        """Indices of the training clips that steps after ``task`` may see again."""
+        return np.array([], dtype=np.int64)
 
     def state(self):
         """Everything learned so far as tensors and plain values, so that it loads with ``weights_only=True``."""

@@ -9,6 +9,7 @@ from engine.figures import draw_accuracy, draw_epochs
 from engine.progress import StepLog, log
 from utils import metrics
 from utils.files import write_json
+from utils.memory import tensor_bytes
 from utils.random_state import set_random_state
 
 
@@ -25,6 +26,7 @@ def run(learner, tasks, folder):
         learner.fit_task(task, step)
         learner.end_task(task)
         row = evaluate(learner, task, tasks, step)
+        row["kept_bytes"] = kept_bytes(learner, task)
         row["seconds"] = step.seconds_before + time.perf_counter() - started
         history.rows.append(row)
         report_step(row, history)
@@ -80,6 +82,12 @@ def evaluate(learner, task, tasks, step):
     }
 
 
+def kept_bytes(learner, task):
+    """What a learner takes along into later steps: its tensors, and the features of the clips it may see again."""
+    state = [learner.state(), learner.ongoing()]
+    return tensor_bytes(state) + len(learner.kept_clips(task)) * learner.data.clip_bytes
+
+
 def report_step(row, history):
     """Print the step's lines and add its forgetting to ``row``."""
     row["forgetting"] = metrics.forgetting(history.matrix, row["step"])
@@ -102,6 +110,7 @@ def summarise(history, data):
         "backward_transfer": metrics.backward_transfer(matrix),
         "best_epoch_per_step": [row["best_epoch"] for row in rows],
         "seconds_per_step": [row["seconds"] for row in rows],
+        "kept_bytes_per_step": [row["kept_bytes"] for row in rows],
         "class_names": list(data.classes),
         "test_clips_sharing_videos": data.shared_with_training(),
         "confusion": [row["confusion"] for row in rows],

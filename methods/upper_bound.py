@@ -9,3 +9,6 @@ class UpperBound(GradientLearner):
 
     def training_clips(self, task):
         return self.data.clips("train", task.seen)
+
+    def kept_clips(self, task):
+        return self.training_clips(task)

@@ -43,3 +43,11 @@ def _gigabytes(flag, text):
     if not 0 <= value < float("inf"):
         raise InputError(f"{flag} {text}: give a number of GB, 0 for none, or auto")
     return value * 1e9
+
+
+def tensor_bytes(content):
+    """Bytes of all tensors in ``content``, nested dicts and lists."""
+    if isinstance(content, torch.Tensor):
+        return content.nbytes
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, (list, tuple)) else ()
+    return sum(map(tensor_bytes, parts))

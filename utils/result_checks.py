@@ -29,6 +29,8 @@ def _rules(run):
         ("mean_accuracy", "a fraction", _is_share),
         ("last_accuracy", "a fraction", _is_share),
         ("average_forgetting", "a number from -1 to 1, or null", _is_forgetting),
+        ("seconds_per_step", "a number for each step", lambda value: _is_cost(value, run)),
+        ("kept_bytes_per_step", "a number for each step", lambda value: _is_cost(value, run)),
         ("class_names", "a list of names", lambda value: _is_list(value, lambda name: isinstance(name, str))),
         ("confusion", "a square of counts for each step, no larger than class_names", lambda c: _is_confusion(c, run)),
     ]
@@ -60,6 +62,10 @@ def _is_number(value):
 
 def _is_share(value):
     return _is_number(value) and 0 <= value <= 1
+
+
+def _is_cost(value, run):
+    return _is_list(value, lambda each: _is_number(each) and each >= 0) and len(value) == len(run["accuracy_per_step"])
 
 
 def _is_forgetting(value):

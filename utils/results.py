@@ -14,6 +14,8 @@ NOT_DEFINING = {
     *("device", "device_cache", "host_cache", "num_workers"),
 }
 
+BY_CLASS = ("class_names", "confusion")
+
 
 def find_runs(paths):
     """The results of every finished run in or under ``paths``, as dicts, each with its ``folder``.
@@ -30,6 +32,17 @@ def find_runs(paths):
         for folder in folders:
             found.setdefault(os.path.realpath(folder), folder)
     return [read_results(os.path.join(folder, "results.json")) | {"folder": folder} for folder in found.values()]
+
+
+def pool(runs, options):
+    """The same runs as repetitions of one another whatever their ``options`` (names), as they are whatever their seed.
+
+    InputError if no run has such an option.
+    """
+    for option in options:
+        if not any(option in run["arguments"] for run in runs):
+            raise InputError(f"--pool {option}: no run has such an option; see arguments.json in the run folders")
+    return [_without(run, options) for run in runs] if options else runs
 
 
 def group_seeds(runs):
@@ -71,14 +84,23 @@ def read_results(path):
     return run
 
 
+def _without(run, options):
+    """``run`` without ``options`` and without what is told by class, whose numbers then mean other classes."""
+    known = run["arguments"]
+    kept = {name: value for name, value in known.items() if name not in options}
+    pooled = tuple(json.dumps(known.get(option)) for option in options)
+    return {name: value for name, value in run.items() if name not in BY_CLASS} | {"arguments": kept, "pooled": pooled}
+
+
 def _refuse_unlike(group):
     """InputError if runs that should differ in the seed alone have one seed, or differ in steps or classes."""
     first, seeds = group[0], {}
     for run in group:
         seed, folder = run["arguments"]["seed"], run.get("folder")
-        if seed in seeds:
-            raise InputError(f"{folder}: seed {seed} and all options as in {seeds[seed]}; leave one of them out")
-        seeds[seed] = folder
+        draw = seed, run.get("pooled")
+        if draw in seeds:
+            raise InputError(f"{folder}: seed {seed} and all options as in {seeds[draw]}; leave one of them out")
+        seeds[draw] = folder
         if _shape(run) != _shape(first):
             raise InputError(f"{folder}: other steps or classes than {first.get('folder')}; leave one of them out")
 
