@@ -167,3 +167,29 @@ def test_an_option_that_older_runs_lack_is_one_that_is_not_set(tmp_path):
 def test_ties_are_all_best():
     cells = mark_best([Cell(1.001), Cell(1.004), Cell(0.5), Cell(None)], highest=True)
     assert [each.best for each in cells] == [True, True, False, False]
+
+
+def test_summary_pools_class_orders(tmp_path):
+    """A row over seeds and class orders, with what the runs took."""
+    for seed in (1, 2):
+        for order in (0, 1, 2):
+            folder = tmp_path / f"lwf-{seed}-{order}"
+            names = [f"class {(label + order) % report_runs.CLASSES}" for label in range(report_runs.CLASSES)]
+            results = report_runs.make(folder, seed, "lwf", names=names, class_order_seed=order)
+            costs = {"seconds_per_step": [1.0, seed, order], "kept_bytes_per_step": [5, 6, 1e6 * seed]}
+            (folder / "results.json").write_text(json.dumps(results | costs))
+    flags = ("--layout", "summary", "--pool", "class_order_seed", "--format", "csv")
+    table = pd.read_csv(io.StringIO(report_runs.printed(tmp_path, *flags)[0]))
+    assert list(table.method) == ["lwf"]
+    check(table.iloc[0], raw(tmp_path), ["last acc.", "mean acc.", "avg. forg."])
+    seconds, kept = pd.Series([1 + seed + order for seed in (1, 2) for order in (0, 1, 2)]), pd.Series([1, 2] * 3)
+    assert table["seconds"][0] == seconds.mean()
+    assert table["seconds sd"][0] == pytest.approx(seconds.std())
+    assert table["MB kept"][0] == kept.mean()
+    assert len(sheet(tmp_path, "steps")) == 3  # not pooled: a row for each order
+    with pytest.raises(SystemExit):
+        report_runs.printed(tmp_path, "--pool", "no_such_option")
+    # Confusion between classes cannot be summed over orders: it is left out, the rest is drawn.
+    said = report_runs.printed(tmp_path, "--pool", "class_order_seed", "--figures", str(tmp_path / "figures"))[0]
+    assert "confusion" in said
+    assert not list((tmp_path / "figures").glob("*confusion*"))

@@ -53,6 +53,11 @@ def test_results_and_rows_agree(tmp_path):
     np.testing.assert_allclose(results["forgetting_per_step"][-1], np.mean(last))
     assert results["arguments"]["seed"] == 42
     assert len(results["seconds_per_step"]) == len(results["best_epoch_per_step"]) == 3
+    network = sum(
+        value.nbytes for value in torch.load(tmp_path / "run/checkpoints/step_2.pt")["learner"]["network"].values()
+    )
+    clip = 4 * (tiny.DIM + tiny.FRAMES * tiny.POSITIONS * tiny.DIM)
+    assert results["kept_bytes_per_step"][-1] == network + 18 * clip
     for name in ("step_0.png", "step_1.png", "step_2.png", "accuracy.png"):
         assert (tmp_path / "run" / "figures" / name).read_bytes().startswith(b"\x89PNG")
 
