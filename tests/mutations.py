@@ -12,7 +12,6 @@ import argparse
 import io
 import os
 import random
-import resource
 import signal
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from dataloader import open_data
 from engine.checkpoints import load
 from model.checkpoints import read_state
 from tests import report_runs, tiny
+from tests.shared import forget_peak, peak_resident
 from utils.convert_features import main as convert
 from utils.errors import InputError
 from utils.fbank import read_wav
@@ -107,7 +107,8 @@ def in_child(read):
 
 def _outcome(read):
     signal.alarm(SECONDS)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    forget_peak()
+    before = peak_resident()
     sys.stdout = io.StringIO()
     try:
         read()
@@ -117,7 +118,7 @@ def _outcome(read):
     except BaseException:
         traceback.print_exc()
         return 2
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    grown = (peak_resident() - before) / 2**20
     return 3 if grown > MEGABYTES else code
 
 

@@ -15,3 +15,15 @@ def shared(*parts):
     if not path.exists():
         pytest.skip(f"reference material {'/'.join(parts)} is not here")
     return path
+
+
+def peak_resident():
+    """Bytes this program has held at most. (getrusage's figure would have what its parent held, too.)"""
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+
+
+def forget_peak():
+    """Let ``peak_resident`` begin anew at what is held now."""
+    with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+        file.write("5")
