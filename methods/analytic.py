@@ -4,6 +4,7 @@ After ACIL (Zhuang et al., NeurIPS 2022), DS-AL (AAAI 2024) and MMAL. Old classe
 is that of all clips seen so far together, whatever the order in which they came.
 """
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -13,6 +14,8 @@ from engine.learner import Learner
 from model.analytic_features import AnalyticFeatures
 from utils.command_line import not_negative, not_negative_number, positive, positive_number
 from utils.least_squares import LeastSquares
+
+CLASS_SIZE = 100  # clips of a class that count as much as without --balance
 
 
 class Analytic(Learner):
@@ -28,6 +31,12 @@ class Analytic(Learner):
         )
         group.add_argument("--heads", type=not_negative, default=2, help="closed-form attention heads over tokens")
         group.add_argument("--sharpness", type=not_negative_number, default=3.0, help="of the attention of the heads")
+        group.add_argument(
+            "--balance",
+            type=not_negative_number,
+            default=0.0,
+            help=f"for uneven classes, 0 to 1: a clip of a class of n clips counts ({CLASS_SIZE}/n)^BALANCE",
+        )
         group.add_argument(
             "--analytic_trunk",
             choices=("raw", "avcil", "both"),
@@ -71,13 +80,25 @@ class Analytic(Learner):
         group = self.data.group
         found = self.sums if group is None else LeastSquares(self.args.expansion, self.device)
         found.grow(self.sums.cross.shape[1])
+        weights = self._class_weights(clips)
         for batch in self._batches(clips):
             mine = slice(None) if group is None else slice(group.rank, None, group.world)
-            found.add(self._expanded(batch)[mine], batch.label[mine])
+            label = batch.label[mine]
+            found.add(self._expanded(batch)[mine], label, weight=None if weights is None else weights[label])
         if group is not None:
             found.gram, found.cross = group.sum(found.gram), group.sum(found.cross)
             found.count = len(clips)
             self.sums.merge(found)
+
+    def _class_weights(self, clips):
+        """How much a clip of each class counts, (classes,) float64, or None: all the same.
+
+        A class comes whole within one step, so that its size is known and never changes.
+        """
+        if not self.args.balance:
+            return None
+        sizes = np.bincount(self.data.label[clips]).clip(1)
+        return torch.from_numpy((CLASS_SIZE / sizes) ** self.args.balance).to(self.device)
 
     @torch.no_grad()
     def _choose_weights(self, clips):

@@ -92,9 +92,9 @@ def outcome(folder):
     found |= {name: (folder / name).read_text() for name in ("steps.jsonl", "epochs.csv")}
     for path in sorted(folder.glob("checkpoints/*.pt")):
         saved = torch.load(path, weights_only=True)
-        for row in saved["history"]["rows"]:
+        saved.pop("arguments", None)  # ongoing_<t>.pt has neither
+        for row in saved.get("history", {}).get("rows", ()):
             del row["seconds"]
-        del saved["arguments"]
         found[path.name] = saved
     return found
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from dataloader import open_data
+from methods.analytic import CLASS_SIZE
 from model.analytic_features import AnalyticFeatures, Scale
 from tests import tiny
 from tests.test_tiers import torchrun
@@ -38,6 +39,18 @@ def test_against_scikit_learn():
     one_hot = torch.nn.functional.one_hot(label, CLASSES).double()
     theirs = Ridge(alpha=0.7, fit_intercept=False).fit(phi, one_hot).coef_.T
     np.testing.assert_allclose(solved([(phi, label)]), theirs, rtol=1e-8, atol=1e-10)
+
+
+def test_weighted_rows_against_scikit_learn():
+    phi, label = rows(60)
+    weight = torch.linspace(0.1, 3, 60, dtype=torch.float64)
+    one_hot = torch.nn.functional.one_hot(label, CLASSES).double()
+    theirs = Ridge(alpha=0.7, fit_intercept=False).fit(phi, one_hot, weight).coef_.T
+    sums = LeastSquares(WIDTH)
+    sums.grow(CLASSES)
+    for part in (slice(0, 25), slice(25, 60)):
+        sums.add(phi[part], label[part], weight=weight[part])
+    np.testing.assert_allclose(sums.solve(0.7), theirs, rtol=1e-8, atol=1e-10)
 
 
 @settings(max_examples=40, deadline=None)
@@ -152,6 +165,23 @@ def test_batch_sizes_change_nothing(tmp_path, modality):
     # Vectors are exact; pooled tokens are sums in single precision.
     tolerance = 1e-4 if modality == "audio-visual" else 1e-8
     torch.testing.assert_close(*weights, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_balance_lets_classes_count_the_same(tmp_path, uneven):
+    """Classes of CLASS_SIZE clips are as without it; of uneven ones each has the same weight in all."""
+    counts = [CLASS_SIZE, 5, 20] if uneven else CLASS_SIZE
+    tiny.make(tmp_path, {"train": counts, "val": 2, "test": 2}, classes=3, positions=1)
+    found = {}
+    for balance in ("0", "1"):
+        flags = ["--modality", "audio", "--balance", balance, "--classes_per_step", "3"]
+        tiny.train(tmp_path, "analytic", *flags)
+        saved = torch.load(tmp_path / "run" / "checkpoints" / "ongoing_0.pt")
+        found[balance] = saved["gram"], saved["cross"].sum(0)
+    assert torch.equal(found["0"][0], found["1"][0]) != uneven
+    ratio = found["1"][1] / found["0"][1]
+    expected = [CLASS_SIZE / count for count in counts] if uneven else [1.0] * 3
+    np.testing.assert_allclose(ratio, expected)
 
 
 @pytest.mark.parametrize("trunk", ["raw", "avcil", "both"])

@@ -21,7 +21,11 @@ def choose_device(name):
 
 def make_deterministic(precision="fp32"):
     """Let torch take only kernels that repeat exactly; ``tf32`` allows that format in a GPU's matrix products."""
-    torch.use_deterministic_algorithms(True)
+    if torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True)
+    else:
+        # The same, without loading the compiler, which takes seconds.
+        torch.set_deterministic_debug_mode("error")
     # Nothing here reads memory before it is written; to fill it all the same costs a twentieth of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"

@@ -24,10 +24,14 @@ class LeastSquares:
         more = self.cross.new_zeros(len(self.cross), num_classes - self.cross.shape[1])
         self.cross = torch.cat((self.cross, more), 1)
 
-    def add(self, phi, label, sign=1):
-        """Take in rows ``phi`` (n, E) float64 of classes ``label`` (n,); ``sign=-1`` takes them out again."""
-        self.gram.addmm_(phi.T, phi, alpha=sign)
-        self.cross.index_add_(1, label, phi.T, alpha=sign)
+    def add(self, phi, label, sign=1, weight=None):
+        """Take in rows ``phi`` (n, E) float64 of classes ``label`` (n,); ``sign=-1`` takes them out again.
+
+        ``weight`` (n,): how much each row counts, by default 1.
+        """
+        weighted = phi if weight is None else weight[:, None] * phi
+        self.gram.addmm_(phi.T, weighted, alpha=sign)
+        self.cross.index_add_(1, label, weighted.T, alpha=sign)
         self.count += sign * len(phi)
 
     def merge(self, other):
