@@ -17,7 +17,10 @@ TINY = 1e-6
 
 @dataclass
 class Scale:
-    """Mean and standard deviation of columns, float64; where nothing varies the deviation is 1."""
+    """Mean of columns, and one deviation for all of them (1 where nothing varies), float64.
+
+    One, not one for each: that would raise what hardly varies, mostly noise, to the size of the rest.
+    """
 
     mean: torch.Tensor
     deviation: torch.Tensor
@@ -28,7 +31,7 @@ class Scale:
         rows = rows.double()
         mean = rows.mean(0)
         second = (rows.square() if squares is None else squares.double()).mean(0)
-        deviation = (second - mean.square()).clamp_min(0).sqrt()
+        deviation = (second - mean.square()).clamp_min(0).mean().sqrt()
         return cls(mean, torch.where(deviation > TINY, deviation, torch.ones_like(deviation)))
 
     def __call__(self, rows):
@@ -65,7 +68,7 @@ class AnalyticFeatures:
         visual = (rows["mean token"].double() - of_tokens.mean) / of_tokens.deviation
         # A pair of singular vectors has no sign of its own; the product of its projections, which is used, has none.
         left, _, right = torch.linalg.svd(audio.T @ visual / len(audio), full_matrices=False)
-        left, right = left[:, : self.heads], right[: self.heads].T / of_tokens.deviation[:, None]
+        left, right = left[:, : self.heads], right[: self.heads].T / of_tokens.deviation
         self.audio_directions = left / (audio @ left).std(0).clamp_min(TINY)
         self.token_directions, self.token_origin = right, of_tokens.mean @ right
         along = [self._of_tokens(batch, lambda tokens, _: _moments(self._token_score(tokens))) for batch in batches()]
