@@ -18,6 +18,7 @@ from utils.method_tables import method_tables
 from utils.option_tables import option_tables
 from utils.report_files import check_targets, write_report
 from utils.results import find_runs, group_seeds, pool
+from utils.split_notes import notes_on_splits
 from utils.summary_tables import summary_tables
 from utils.table_formats import FORMATS
 from utils.tables import steps_table
@@ -42,7 +43,7 @@ def main(arguments=None):
     # What is not part of the table stays out of a file made with > table.csv.
     aside = sys.stderr if args.format in ("csv", "latex") else sys.stdout
     print(f"\n{summary(groups)}", file=aside)
-    for line in shared_videos(groups):
+    for line in notes_on_splits(groups):
         print(line, file=aside)
     if args.figures is not None or args.html is not None:
         for line in write_report(groups, summary(groups), args.figures, args.html, args.style):
@@ -83,14 +84,6 @@ def summary(groups):
     seeds = "one seed each" if high == 1 else f"mean and standard deviation of {number} {unit}"
     runs = "1 run" if sum(sizes) == 1 else f"{sum(sizes)} runs"
     return f"{runs}, {seeds}; per cent"
-
-
-def shared_videos(groups):
-    """A line for each row whose test clips were partly cut from videos that training had clips of too."""
-    for name, runs in groups:
-        share = max(run.get("test_clips_sharing_videos") or 0 for run in runs)
-        if share:
-            yield f"{name}: {100 * share:.1f} % of the test clips share their source video with training clips"
 
 
 if __name__ == "__main__":

@@ -193,3 +193,15 @@ def test_summary_pools_class_orders(tmp_path):
     said = report_runs.printed(tmp_path, "--pool", "class_order_seed", "--figures", str(tmp_path / "figures"))[0]
     assert "confusion" in said
     assert not list((tmp_path / "figures").glob("*confusion*"))
+
+
+def test_splits_with_and_without_shared_videos_are_told_apart(tmp_path):
+    shares = {"leaky": 0.3254, "grouped": 0.0, "unknown": None}
+    for number, (name, share) in enumerate(shares.items()):
+        results = report_runs.make(tmp_path / name, method=("lwf", "ssil", "icarl")[number], dataset="VGGSound_100")
+        if share is not None:
+            (tmp_path / name / "results.json").write_text(json.dumps(results | {"test_clips_sharing_videos": share}))
+    said = report_runs.printed(tmp_path)[0]
+    assert "lwf: 32.5 % of the test clips share" in said
+    assert "ssil: splits without shared source videos" in said
+    assert "icarl:" not in said
