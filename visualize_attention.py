@@ -35,7 +35,8 @@ def main(arguments=None):
     title = f"Clip {args.clip}" + class_of(args, dataset)
     draw_attention(args.output, title, rows, pictures)
     without = "" if pictures is not None else " (no frames found: maps alone; give their folder by --frames)"
-    print(f"Wrote {args.output}: attention after {len(rows)} steps of {len(args.run)} runs{without}")
+    pictured = f"{len(args.run)} runs" if len(args.run) > 1 else "1 run"
+    print(f"Wrote {args.output}: attention of {pictured}, {len(rows)} rows{without}")
 
 
 def parse(arguments):

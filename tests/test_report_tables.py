@@ -178,7 +178,7 @@ def test_summary_pools_class_orders(tmp_path):
             results = report_runs.make(folder, seed, "lwf", names=names, class_order_seed=order)
             costs = {"seconds_per_step": [1.0, seed, order], "kept_bytes_per_step": [5, 6, 1e6 * seed]}
             (folder / "results.json").write_text(json.dumps(results | costs))
-    flags = ("--layout", "summary", "--pool", "class_order_seed", "--format", "csv")
+    flags = ("--layout", "summary", "--pool", "class_order_seed", "seed", "--format", "csv")
     table = pd.read_csv(io.StringIO(report_runs.printed(tmp_path, *flags)[0]))
     assert list(table.method) == ["lwf"]
     check(table.iloc[0], raw(tmp_path), ["last acc.", "mean acc.", "avg. forg."])

@@ -98,7 +98,7 @@ def test_attention_over_frames(clips, capsys, suffix):
     flags = ["--run", str(clips / "run"), "--clip", data.ids[0], "--raw_root", str(clips / "raw"), "--steps", "0", "4"]
     capsys.readouterr()
     visualize_attention.main([*flags, "--output", str(output)])
-    assert capsys.readouterr().out == f"Wrote {output}: attention after 2 steps of 1 runs\n"
+    assert capsys.readouterr().out == f"Wrote {output}: attention of 1 run, 2 rows\n"
     assert output.stat().st_size > 10_000
     if suffix == ".png":
         assert Image.open(output).size[0] > 1500

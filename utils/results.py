@@ -39,6 +39,7 @@ def pool(runs, options):
 
     InputError if no run has such an option.
     """
+    options = [option for option in options if option != "seed"]  # pooled as it is
     for option in options:
         if not any(option in run["arguments"] for run in runs):
             raise InputError(f"--pool {option}: no run has such an option; see arguments.json in the run folders")
