@@ -8,7 +8,8 @@ import torch
 from dataloader import open_data
 from tests import tiny
 from utils.features import DictFeatures
-from utils.pickles import ArrayInFile, load_npy_dict
+from utils.pickle_values import ArrayInFile
+from utils.pickles import load_npy_dict
 
 
 def features_file(folder, sense):

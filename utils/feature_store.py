@@ -14,7 +14,7 @@ import numpy as np
 from utils.errors import InputError
 from utils.features import FILES, Features, open_source, source_file
 from utils.files import OpenFile
-from utils.pickles import ArrayInFile
+from utils.pickle_values import ArrayInFile
 
 CURE = "remove it, or make it again (python utils/convert_features.py)"
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from utils.errors import InputError
 from utils.files import OpenFile
-from utils.pickles import ArrayInFile, map_npy_dict
+from utils.pickle_values import ArrayInFile
+from utils.pickles import map_npy_dict
 
 FILES = {
     "audio": ("audio_pretrained_feature", ("audio_features.h5", "audio_pretrained_feature_dict.npy")),
