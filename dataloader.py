@@ -187,6 +187,7 @@ def open_data(
     host_cache="auto",
     group=None,
     means_only=None,
+    token_dtype=None,
 ):
     """Open the data set ``dataset`` under ``data_root`` for one modality, and check all that training relies on.
 
@@ -194,8 +195,9 @@ def open_data(
     visual features stored flat, (frames x positions, dims); default 8. ``allow_missing`` leaves clips without features
     out of every split. ``device_cache`` and ``host_cache`` (GB, or auto) bound the memory for visual tokens;
     ``group`` (utils.distributed.Group) shares them with other processes. ``means_only``: hold of visual features the
-    mean token of each clip, which is all that most methods use of them in visual runs (the default there). Raises
-    InputError, in one line, on anything that does not fit.
+    mean token of each clip, which is all that most methods use of them in visual runs (the default there).
+    ``token_dtype``: of the tokens in memory, by default that of the file. Raises InputError, in one line, on anything
+    that does not fit.
     """
     folder = dataset_folder(data_root, dataset)
     means_only = modality == "visual" if means_only is None else means_only
@@ -220,9 +222,8 @@ def open_data(
             if not features["visual"].checked:
                 read_all(features["visual"], data.ids, _bar("visual"))
             budgets = device_bytes(device_cache, data.device), host_bytes(host_cache, data.device)
-            data.tokens = TokenTiers(
-                features["visual"], data.ids, data.visual_shape, data.device, *budgets, group, num_workers
-            )
+            where = data.device, *budgets, group, num_workers, token_dtype
+            data.tokens = TokenTiers(features["visual"], data.ids, data.visual_shape, *where)
     data.seconds_to_open = time.perf_counter() - started
     return data
 

@@ -19,6 +19,7 @@ from engine.options import check_memory, parse, resolve
 from engine.progress import log, speak, write_to
 from engine.run_folder import RunFolder, environment
 from engine.tasks import make_tasks
+from model.network import PRECISIONS
 from utils.devices import check_precision, make_deterministic
 from utils.distributed import Group
 from utils.errors import command
@@ -62,6 +63,7 @@ def train(args, method, tasks, device, group, folder):
         host_cache=args.host_cache,
         group=group if group.world > 1 else None,
         means_only=args.modality == "visual" and not method.needs_tokens,
+        token_dtype=PRECISIONS[args.precision],
     )
     with folder.opened(data.description()):
         if folder.leads:

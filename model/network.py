@@ -76,7 +76,8 @@ class AudioVisualNet(nn.Module):
         """The attention with all its scores (model.attention.Attended), of tokens in one tensor (B, F, S, D)."""
         projection = self.attn_visual_proj
         visual_key = project(visual, projection.weight, projection.bias, self.precision)
-        return audio_guided_attention(self.audio_key(audio), visual_key, visual.to(visual_key.dtype))
+        whole = projection.bias.dtype
+        return audio_guided_attention(self.audio_key(audio), visual_key.to(whole), visual.to(whole))
 
     def fuse(self, audio, pooled):
         """Classify the sum of the projected ``audio`` (B, D) and the projection of the ``pooled`` tokens (B, D)."""

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from engine.old_attention import OldAttention
+from model import spatial_attention
 from model import tokens as tokens_module
 from model.network import AudioVisualNet
+from model.spatial_attention import project
 from model.tokens import Tokens
 from utils.losses import attention_distillation
 
@@ -129,15 +131,31 @@ def test_pieces_cover_each_row_once_and_keep_to_one_side_of_the_cut():
     assert tokens.batch_rows(range(2, 5)).tolist() == [3, 7, 8]
 
 
-@pytest.mark.slow
-def test_compiled_kernels():
-    from model import spatial_attention
+def test_keys_in_half_precision_are_tanh():
+    projected = torch.tensor([-90.0, -4.0, -0.25, 0.0, 0.015625, 3.0, 90.0], dtype=torch.bfloat16)
+    bias = torch.linspace(-0.5, 0.5, 7)
+    expected = torch.tanh(projected.double() + bias.double())
+    found = project(projected[None, None, None], torch.eye(7), bias, torch.bfloat16)
+    torch.testing.assert_close(found[0, 0, 0].double(), expected, rtol=1e-6, atol=2e-7)
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_kernels(dtype):
     generator = torch.Generator().manual_seed(2)
-    x, key = (torch.randn(6, 2, 3, 8, generator=generator) for _ in range(2))
-    audio = torch.randn(6, 8, generator=generator).tanh()
-    kernel = spatial_attention._attend.__wrapped__
-    torch.testing.assert_close(torch.compile(kernel)(audio, key.tanh(), x), kernel(audio, key.tanh(), x))
+    x, key, old = (torch.randn(6, 2, 3, 8, generator=generator) for _ in range(3))
+    audio, bias = (torch.randn(*shape, generator=generator).tanh() for shape in ((6, 8), (8,)))
+    d_key, d_value, inner = torch.randn(3, 6, 2, 8, generator=generator)
+    x, old, projected, key = x.to(dtype), old.softmax(2), key.to(dtype), key.tanh().to(dtype)
+    total = (key.float() * audio[:, None, None]).exp().sum(2)
+    for kernel, values in {
+        spatial_attention._squashed: (projected, bias),
+        spatial_attention._attend: (audio, key, x),
+        spatial_attention._distance: (old, audio, key, total),
+        spatial_attention._gradients: (x, key, audio, total, d_key, d_value, inner, old, torch.tensor(0.5)),
+    }.items():
+        written = kernel.__wrapped__
+        torch.testing.assert_close(torch.compile(written, dynamic=True)(*values), written(*values))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

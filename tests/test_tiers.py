@@ -24,26 +24,30 @@ def rows(root):
     return [(root / "run" / name).read_text() for name in ("steps.jsonl", "epochs.csv")]
 
 
-@pytest.mark.parametrize("method", ["avcil", "icarl", "upper_bound"])
-def test_every_tier_gives_the_same_run(tmp_path, method):
+@pytest.mark.parametrize(
+    "method, precision", [("avcil", "fp32"), ("avcil", "bf16"), ("icarl", "fp32"), ("upper_bound", "fp32")]
+)
+def test_every_tier_gives_the_same_run(tmp_path, method, precision):
     tiny.make(tmp_path)
     found = []
     for tier in TIERS:
-        tiny.train(tmp_path, method, "--modality", "audio-visual", "--device_cache", tier)
+        flags = ["--modality", "audio-visual", "--precision", precision, "--device_cache", tier]
+        tiny.train(tmp_path, method, *flags)
         found.append(rows(tmp_path))
     assert all(other == found[0] for other in found)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("gigabytes", TIERS)
-def test_every_tier_gives_the_tokens_of_the_file(tmp_path, gigabytes):
+def test_every_tier_gives_the_tokens_of_the_file(tmp_path, gigabytes, dtype):
     tiny.make(tmp_path)
-    data = open_data("tiny", data_root=tmp_path, device_cache=gigabytes)
+    data = open_data("tiny", data_root=tmp_path, device_cache=gigabytes, token_dtype=dtype)
     some = data.clips("train", slice(0, 2))
     data.place(some)
     assert data.tokens.holds(some) == (gigabytes != "0")
     batch = data.load(some[::-1].copy(), 3)
     expected = torch.from_numpy(np.stack([data.features["visual"][data.ids[clip]] for clip in some[::-1]]))
-    torch.testing.assert_close(batch.visual.tensor(), expected.view(-1, 8, 2, 12), rtol=0, atol=0)
+    torch.testing.assert_close(batch.visual.tensor(), expected.view(-1, 8, 2, 12).to(dtype), rtol=0, atol=0)
 
 
 @settings(max_examples=60, deadline=None)

@@ -32,9 +32,8 @@ class ClipCache:
         rows = self._free_rows(len(missing), keep=clips)
         for start in progress(range(0, len(missing), CLIPS_AT_ONCE)):
             part = slice(start, start + CLIPS_AT_ONCE)
-            self.values[torch.from_numpy(rows[part]).to(self.values.device)] = read(missing[part]).to(
-                self.values.device
-            )
+            found = read(missing[part]).to(self.values.device).to(self.values.dtype)
+            self.values[torch.from_numpy(rows[part]).to(self.values.device)] = found
         self.row_of[missing] = rows
         return True
 

@@ -16,12 +16,14 @@ class TokenTiers:
     """The tokens, (F, S, D) each, of clips numbered like ``ids``, for use on ``device``.
 
     ``device_bytes`` and ``host_bytes`` bound what is held there. Of several processes (``group``) each holds the clips
-    whose number modulo their count is its rank. ``num_workers`` threads read ahead.
+    whose number modulo their count is its rank. ``num_workers`` threads read ahead. ``dtype``: what the tokens are
+    kept and used in, by default that of the file.
     """
 
-    def __init__(self, features, ids, shape, device, device_bytes, host_bytes, group=None, num_workers=1):
+    def __init__(self, features, ids, shape, device, device_bytes, host_bytes, group=None, num_workers=1, dtype=None):
         self.features, self.ids, self.shape, self.device, self.group = features, ids, shape, device, group
-        self.dtype = torch.float16 if features.describe(ids[0])[1] == np.float16 else torch.float32
+        self.stored = torch.float16 if features.describe(ids[0])[1] == np.float16 else torch.float32
+        self.dtype = dtype or self.stored
         self.clip_bytes = self.dtype.itemsize * int(np.prod(shape))
         self.budgets = {"device": device_bytes, "host": host_bytes}
         self.caches = {}
@@ -62,8 +64,8 @@ class TokenTiers:
         return "device" in self.caches and self.caches["device"].holds(self.owned(clips))
 
     def read(self, clips):
-        """Read ``clips`` from the file: (n, F, S, D) in main memory."""
-        out = torch.empty((len(clips), *self.shape), dtype=self.dtype, pin_memory=self.device.type == "cuda")
+        """Read ``clips`` as they are in the file: (n, F, S, D) in main memory."""
+        out = torch.empty((len(clips), *self.shape), dtype=self.stored, pin_memory=self.device.type == "cuda")
         self.features.read([self.ids[clip] for clip in clips], out.numpy().reshape(len(clips), -1))
         return out
 
@@ -72,10 +74,13 @@ class TokenTiers:
             cache = self.caches["device"]
             return lambda piece: cache.take(clips[piece.start : piece.stop])
         if self.device.type != "cuda":
-            return ReadAhead(self.read, clips, self.ahead)
+            ahead = ReadAhead(self.read, clips, self.ahead)
+            # Not in the threads that read: those would start workers of torch's own, and all of them get in each
+            # other's way from then on.
+            return lambda piece: ahead(piece).to(self.dtype)
         host = self.caches.get("host")
         found = host.take(clips) if host is not None and host.holds(clips) else self.read(clips)
-        whole = found.to(self.device, non_blocking=True)
+        whole = found.to(self.device, non_blocking=True).to(self.dtype)
         return lambda piece: whole[piece.start : piece.stop]
 
     def _cache(self, tier, needed):
