@@ -116,7 +116,7 @@ def _add_output(group):
         "--precision",
         choices=PRECISIONS,
         default="fp32",
-        help="of matrix products: float32, TF32 (on a GPU), or bfloat16 for those of visual tokens",
+        help="of matrix products: float32, TF32 (on a GPU), or bfloat16 for visual tokens and their products",
     )
     group.add_argument(
         "--device_cache",
