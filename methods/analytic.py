@@ -29,7 +29,7 @@ class Analytic(Learner):
             default=[10.0, 100.0, 1000.0, 10000.0],
             help="ridge penalties to choose from by validation",
         )
-        group.add_argument("--heads", type=not_negative, default=2, help="closed-form attention heads over tokens")
+        group.add_argument("--heads", type=not_negative, default=4, help="closed-form attention heads over tokens")
         group.add_argument("--sharpness", type=not_negative_number, default=3.0, help="of the attention of the heads")
         group.add_argument(
             "--balance",
