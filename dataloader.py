@@ -16,17 +16,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from model.tokens import Tokens
+from features.cache import TokenTiers, device_bytes, host_bytes
+from features.checks import common_shape, frames_first, read_all
+from features.convert import token_mean
+from features.store import open_features
+from features.tokens import Tokens
+from splits.draw import source_video
+from splits.formats import SPLITS, read_splits
+from splits.select import check_classes, choose_classes, drop_missing
 from utils.command_line import DATA_ROOT
-from utils.data_checks import check_classes, choose_classes, drop_missing, frames_first
 from utils.datasets import dataset_folder
-from utils.feature_scan import common_shape, read_all
-from utils.feature_store import open_features
-from utils.memory import device_bytes, host_bytes
-from utils.split_drawing import source_video
-from utils.splits import SPLITS, read_splits
-from utils.store_writer import token_mean
-from utils.token_tiers import TokenTiers
 
 
 @dataclass
@@ -34,7 +33,7 @@ class Batch:
     """Clips of one step of training or inference; the last ``num_replayed`` of them come from the exemplar memory.
 
     ``clip`` (B,) indices into the data, ``label`` (B,), ``audio`` (B, A) or None. ``visual``: with both senses the
-    clips' model.tokens.Tokens, of shape (F, S, D) each (``.tensor()`` has them in one piece); in visual runs of
+    clips' features.tokens.Tokens, of shape (F, S, D) each (``.tensor()`` has them in one piece); in visual runs of
     methods that use nothing else, their mean as a tensor (B, 1, 1, D).
     """
 
@@ -62,7 +61,7 @@ class IncrementalData:
     """Clips with labels in class order, and their features. The class order is applied already: labels are 0..C-1.
 
     ``ids[i]``, ``label[i]`` and ``split[i]`` describe clip i; ``index[video id]`` is its number. ``vectors``: one per
-    clip and sense, on ``device`` from the start; ``tokens``: utils.token_tiers.TokenTiers, or None.
+    clip and sense, on ``device`` from the start; ``tokens``: features.cache.TokenTiers, or None.
     """
 
     def __init__(self, classes, clips, device="cpu"):
@@ -105,7 +104,7 @@ class IncrementalData:
 
     @property
     def group(self):
-        """The processes that share the tokens (utils.distributed.Group), or None."""
+        """The processes that share the tokens (utils.devices.Group), or None."""
         return self.tokens.group if self.tokens else None
 
     def indices(self, videos):
@@ -194,7 +193,7 @@ def open_data(
     ``num_classes`` keeps the first so many classes; ``class_order_seed`` shuffles their order. ``num_frames`` splits
     visual features stored flat, (frames x positions, dims); default 8. ``allow_missing`` leaves clips without features
     out of every split. ``device_cache`` and ``host_cache`` (GB, or auto) bound the memory for visual tokens;
-    ``group`` (utils.distributed.Group) shares them with other processes. ``means_only``: hold of visual features the
+    ``group`` (utils.devices.Group) shares them with other processes. ``means_only``: hold of visual features the
     mean token of each clip, which is all that most methods use of them in visual runs (the default there).
     ``token_dtype``: of the tokens in memory, by default that of the file. Raises InputError, in one line, on anything
     that does not fit.

@@ -12,7 +12,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from tqdm import tqdm
 
-from utils.clips import find_videos, has_splits, id_problem, wanted_ids
+from extraction.failures import Failure, summary, write_failures
+from extraction.ffmpeg import DEFAULT_SAMPLE_RATE, extract_frames, extract_wav, ffmpeg_version, remove_partial
+from extraction.folder import MediaFolder
+from splits.annotations import from_folders
+from splits.clips import find_videos, has_splits, id_problem, wanted_ids
+from splits.draw import describe
+from splits.formats import write_splits
 from utils.command_line import (
     SENSES,
     OneLineParser,
@@ -24,14 +30,8 @@ from utils.command_line import (
     share,
 )
 from utils.datasets import find_dataset
-from utils.errors import command
-from utils.failures import Failure, summary, write_failures
-from utils.locks import only_writer
-from utils.media import DEFAULT_SAMPLE_RATE, MediaError, extract_frames, extract_wav, ffmpeg_version, remove_partial
-from utils.media_folder import MediaFolder
-from utils.split_sources import from_folders
-from utils.split_summary import describe
-from utils.splits import write_splits
+from utils.errors import MediaError, command
+from utils.files import only_writer
 
 WHAT = {"audio": "audio", "visual": "frames"}
 

@@ -15,17 +15,17 @@ from types import SimpleNamespace
 
 import torch
 
-from model.encoders import AUDIO_ENCODERS, VISUAL_ENCODERS, build_audio_encoder, build_visual_encoder
-from utils.clips import wanted_ids
+from extraction.failures import Failure, read_failures, summary, write_failures
+from extraction.folder import MediaFolder, wav_rate
+from extraction.pipeline import PRECISIONS, extract_features, plan_batches
+from features.writer import FeatureWriter
+from model.encoders.factory import AUDIO_ENCODERS, VISUAL_ENCODERS, build_audio_encoder, build_visual_encoder
+from splits.clips import wanted_ids
 from utils.command_line import SENSES, OneLineParser, add_data_options, cores, not_negative, positive
 from utils.datasets import find_dataset
-from utils.distributed import Group
+from utils.devices import Group
 from utils.errors import InputError, command
-from utils.failures import Failure, read_failures, summary, write_failures
-from utils.feature_pipeline import PRECISIONS, extract_features, plan_batches
-from utils.feature_writer import FeatureWriter
-from utils.locks import only_writer
-from utils.media_folder import MediaFolder, wav_rate
+from utils.files import only_writer
 
 FILES = {
     "audio": os.path.join("audio_pretrained_feature", "audio_features.h5"),

@@ -17,14 +17,13 @@ import torch
 from tqdm import tqdm
 
 from engine.trained import load_trained
+from extraction.new_clips import ClipFeatures
+from features.store import open_features
 from utils.command_line import OneLineParser, not_negative, positive
 from utils.datasets import find_dataset
 from utils.devices import choose_device
-from utils.errors import InputError, command
-from utils.feature_store import open_features
+from utils.errors import InputError, MediaError, command
 from utils.files import write_text
-from utils.media import MediaError
-from utils.new_clips import ClipFeatures
 
 
 @command

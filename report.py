@@ -12,16 +12,13 @@ Runs that differ in the seed alone are one row, with mean and sample standard de
 
 import sys
 
+from reporting.layouts import method_tables, notes_on_splits, option_tables, summary_tables
+from reporting.runs import find_runs, group_seeds, pool
+from reporting.table_formats import FORMATS
+from reporting.tables import steps_table
+from reporting.write import check_targets, write_report
 from utils.command_line import OneLineParser
 from utils.errors import InputError, command
-from utils.method_tables import method_tables
-from utils.option_tables import option_tables
-from utils.report_files import check_targets, write_report
-from utils.results import find_runs, group_seeds, pool
-from utils.split_notes import notes_on_splits
-from utils.summary_tables import summary_tables
-from utils.table_formats import FORMATS
-from utils.tables import steps_table
 
 LAYOUTS = {
     "steps": lambda groups: [steps_table(groups)],

@@ -16,15 +16,14 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 from dataloader import count_classes, open_data
 from engine.loop import finish, report_run, run
 from engine.options import check_memory, parse, resolve
-from engine.progress import log, speak, write_to
 from engine.run_folder import RunFolder, environment
+from engine.step_log import log, speak, write_to
 from engine.tasks import make_tasks
 from model.network import PRECISIONS
-from utils.devices import check_precision, make_deterministic
-from utils.distributed import Group
+from reporting.tables import results_rows, text_table
+from utils.devices import Group, check_precision, make_deterministic
 from utils.errors import command
-from utils.random_order import seed_everything
-from utils.tables import results_rows, text_table
+from utils.seeding import seed_everything
 
 LONG = 2  # seconds; to open features for longer than this deserves a word
 
@@ -91,7 +90,7 @@ def describe(args, method, data, tasks, device):
     if not all(feature.checked for feature in data.features.values()) and data.seconds_to_open > LONG:
         lines.append(
             f"reading and checking features took {data.seconds_to_open:.0f} s and will at every start; to do it once:"
-            f" python utils/convert_features.py --dataset {args.dataset}"
+            f" python features/convert.py --dataset {args.dataset}"
         )
     return "\n".join(lines)
 

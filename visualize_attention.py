@@ -14,14 +14,13 @@ import numpy as np
 import torch
 
 from engine.trained import load_trained
-from utils.attention_figure import Row, draw_attention
+from features.store import open_features
+from model.encoders.frames import read_frames
+from reporting.attention_figure import Row, draw_attention
+from splits.formats import read_splits
 from utils.command_line import DATA_ROOT, RAW_ROOT, OneLineParser, not_negative
 from utils.datasets import dataset_folder, find_dataset
-from utils.errors import InputError, command
-from utils.feature_store import open_features
-from utils.frames import read_frames
-from utils.media import MediaError
-from utils.splits import read_splits
+from utils.errors import InputError, MediaError, command
 
 SIDE = 224  # pixels of the square that the encoders see
 

@@ -19,7 +19,7 @@ import scipy.linalg
 import torch
 from sklearn.linear_model import Ridge
 
-from utils.least_squares import LeastSquares
+from model.ridge import LeastSquares
 
 
 def main():

@@ -24,10 +24,10 @@ import torch
 
 import extract_audios_frames
 import extract_pretrained_features
-from model.audiomae import build_audiomae
-from model.encoders import build_audio_encoder, build_visual_encoder
+from extraction.ffmpeg import extract_frames, extract_wav, find_ffmpeg
+from model.encoders.audiomae import build_audiomae
+from model.encoders.factory import build_audio_encoder, build_visual_encoder
 from utils.command_line import cores, positive
-from utils.media import extract_frames, extract_wav, find_ffmpeg
 
 SAMPLE_RATE, FRAME_RATE = 11430, 8
 

@@ -19,9 +19,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import h5py
 import numpy as np
 
-from utils.convert_features import main as convert
-from utils.feature_store import StoreFeatures, index_path
-from utils.features import DictFeatures, HDF5Features
+from features.convert import main as convert
+from features.sources import DictFeatures, HDF5Features
+from features.store import StoreFeatures, index_path
 
 SHAPE = (1568, 768)
 

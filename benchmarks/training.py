@@ -28,10 +28,10 @@ import torch
 from benchmarks import plain
 from dataloader import open_data
 from engine.checkpoints import History
-from engine.loop import evaluate
+from engine.evaluate import evaluate
 from engine.options import parse, resolve
-from engine.progress import StepLog, speak
 from engine.run_folder import RunFolder
+from engine.step_log import StepLog, speak
 from engine.tasks import make_tasks
 from model.network import PRECISIONS
 from utils.devices import choose_device, make_deterministic

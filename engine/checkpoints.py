@@ -15,7 +15,7 @@ import torch
 
 from utils.errors import InputError
 from utils.files import written_aside
-from utils.random_state import random_state
+from utils.seeding import random_state
 
 # A checkpoint within a step is due when this many times the time it takes has passed since the last one.
 PATIENCE = 20

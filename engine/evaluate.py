@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from utils.random_order import start_pass
+from utils import metrics
+from utils.seeding import start_pass
 
 
 @torch.no_grad()
@@ -27,3 +28,37 @@ def accuracy_by_task(label, prediction, tasks):
     """Top-1 on the clips of each of ``tasks``, as a list of fractions."""
     correct = label == prediction
     return [float(np.mean(correct[(label >= task.start) & (label < task.stop)])) for task in tasks]
+
+
+def evaluate(learner, task, tasks, step):
+    """Test on all classes seen. Returns the step's row of results."""
+    _, label, prediction = predict(learner, "test", task.seen)
+    return {
+        "step": task.index,
+        "classes_seen": task.stop,
+        "accuracy": float((label == prediction).mean()),
+        "accuracy_by_task": accuracy_by_task(label, prediction, tasks[: task.index + 1]),
+        "best_epoch": step.best_epoch,
+        "confusion": metrics.confusion(label, prediction, task.stop),
+    }
+
+
+def summarise(history, data):
+    """All figures of a run, as fractions or seconds."""
+    rows, matrix = history.rows, history.matrix
+    accuracy = [row["accuracy"] for row in rows]
+    return {
+        "accuracy_per_step": accuracy,
+        "accuracy_matrix": matrix,
+        "mean_accuracy": metrics.mean_accuracy(accuracy),
+        "last_accuracy": accuracy[-1],
+        "forgetting_per_step": metrics.forgetting_per_step(matrix),
+        "average_forgetting": metrics.average_forgetting(matrix),
+        "backward_transfer": metrics.backward_transfer(matrix),
+        "best_epoch_per_step": [row["best_epoch"] for row in rows],
+        "seconds_per_step": [row["seconds"] for row in rows],
+        "kept_bytes_per_step": [row["kept_bytes"] for row in rows],
+        "class_names": list(data.classes),
+        "test_clips_sharing_videos": data.shared_with_training(),
+        "confusion": [row["confusion"] for row in rows],
+    }

@@ -7,15 +7,12 @@ import torch
 from torch.nn import functional as F
 
 from engine.evaluate import accuracy
-from engine.fit import Fit
 from engine.learner import Learner
-from engine.lessons import ask
-from engine.memory import ExemplarMemory, choose_randomly
-from engine.progress import warn
-from engine.replay import paired_pass, shuffled_pass
+from engine.step_log import warn
 from model.heads import GrowingLinear
 from model.network import PRECISIONS, AudioVisualNet
 from utils.errors import InputError
+from utils.exemplars import ExemplarMemory, choose_randomly, paired_pass, shuffled_pass
 
 
 class GradientLearner(Learner):
@@ -191,3 +188,57 @@ class GradientLearner(Learner):
         self.sizes = list(state["sizes"])
         self.load_fitted(state)
         self.memory.clips = dict(state["memory"])
+
+
+class Fit:
+    """``learner`` is trained by ``optimiser``; ``args`` hold its learning rate, milestones and decay."""
+
+    def __init__(self, learner, optimiser, args):
+        self.learner, self.optimiser, self.args = learner, optimiser, args
+        self.best_accuracy, self.best = -1.0, None
+
+    def set_lr(self, epoch):
+        """The learning rate of ``epoch``: decayed once at each milestone passed."""
+        self.lr = self.args.lr
+        for milestone in self.args.milestones:
+            self.lr *= self.args.lr_decay if epoch >= milestone else 1
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.lr
+
+    def keep_if_best(self, accuracy):
+        """Keep what the learner is now if no earlier epoch was as good on validation."""
+        if accuracy > self.best_accuracy:
+            self.best_accuracy, self.best = accuracy, copy.deepcopy(self.learner.fitted())
+
+    def state(self):
+        """All of it as tensors and plain values."""
+        names = ("best_accuracy", "best")
+        kept = {name: getattr(self, name) for name in names}
+        return kept | {"now": self.learner.fitted(), "optimiser": self.optimiser.state_dict()}
+
+    def load(self, state):
+        """Take over what ``state()`` returned; nothing if that is None."""
+        if state is not None:
+            self.best_accuracy, self.best = state["best_accuracy"], state["best"]
+            self.learner.load_fitted(state["now"])
+            self.optimiser.load_state_dict(state["optimiser"])
+
+
+class Lessons:
+    """``lessons(clips)`` gives the rows of each of ``values``, a dict of tensors with one row per clip of ``clips``."""
+
+    def __init__(self, clips, values, device):
+        self.values, self.device = values, device
+        self.row_of = np.full(max(clips, default=-1) + 1, -1)
+        self.row_of[clips] = np.arange(len(clips))
+
+    def __call__(self, clips):
+        rows = torch.from_numpy(self.row_of[clips]).to(self.device)
+        return {name: values[rows] for name, values in self.values.items()}
+
+
+@torch.no_grad()
+def ask(teacher, clips, batches, device):
+    """Lessons on ``clips`` from ``teacher(batch)``, a dict of tensors with a row per clip; ``batches`` bring them."""
+    parts = [teacher(batch) for batch in batches]
+    return Lessons(clips, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, device)

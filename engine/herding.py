@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from engine.gradient import GradientLearner
-from utils.herding import class_mean, herd
-from utils.random_order import start_pass
+from utils.exemplars import class_mean, herd
+from utils.seeding import start_pass
 
 
 class HerdingLearner(GradientLearner):

@@ -31,7 +31,7 @@ class Learner:
         """Make room for the classes of ``task``."""
 
     def fit_task(self, task, log):
-        """Learn the classes of ``task``; a method with epochs reports each by ``log`` (engine.progress.StepLog)."""
+        """Learn the classes of ``task``; a method with epochs reports each by ``log`` (engine.step_log.StepLog)."""
 
     def end_task(self, task):
         """Keep what later tasks need, such as exemplars."""

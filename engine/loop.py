@@ -2,15 +2,14 @@
 
 import time
 
+import torch
+
 from engine.checkpoints import History, load
-from engine.curves import Curves
-from engine.evaluate import accuracy_by_task, predict
-from engine.figures import draw_accuracy, draw_epochs
-from engine.progress import StepLog, log
+from engine.evaluate import evaluate, summarise
+from engine.step_log import Curves, StepLog, draw_accuracy, draw_epochs, log
 from utils import metrics
 from utils.files import write_json
-from utils.memory import tensor_bytes
-from utils.random_state import set_random_state
+from utils.seeding import set_random_state
 
 
 def run(learner, tasks, folder):
@@ -69,19 +68,6 @@ def checkpoint(learner, task, history):
     }
 
 
-def evaluate(learner, task, tasks, step):
-    """Test on all classes seen. Returns the step's row of results."""
-    _, label, prediction = predict(learner, "test", task.seen)
-    return {
-        "step": task.index,
-        "classes_seen": task.stop,
-        "accuracy": float((label == prediction).mean()),
-        "accuracy_by_task": accuracy_by_task(label, prediction, tasks[: task.index + 1]),
-        "best_epoch": step.best_epoch,
-        "confusion": metrics.confusion(label, prediction, task.stop),
-    }
-
-
 def kept_bytes(learner, task):
     """What a learner takes along into later steps: its tensors, and the features of the clips it may see again."""
     state = [learner.state(), learner.ongoing()]
@@ -96,27 +82,6 @@ def report_step(row, history):
         log.info(f"forgetting: {row['forgetting']:.6f}")
 
 
-def summarise(history, data):
-    """All figures of a run, as fractions or seconds."""
-    rows, matrix = history.rows, history.matrix
-    accuracy = [row["accuracy"] for row in rows]
-    return {
-        "accuracy_per_step": accuracy,
-        "accuracy_matrix": matrix,
-        "mean_accuracy": metrics.mean_accuracy(accuracy),
-        "last_accuracy": accuracy[-1],
-        "forgetting_per_step": metrics.forgetting_per_step(matrix),
-        "average_forgetting": metrics.average_forgetting(matrix),
-        "backward_transfer": metrics.backward_transfer(matrix),
-        "best_epoch_per_step": [row["best_epoch"] for row in rows],
-        "seconds_per_step": [row["seconds"] for row in rows],
-        "kept_bytes_per_step": [row["kept_bytes"] for row in rows],
-        "class_names": list(data.classes),
-        "test_clips_sharing_videos": data.shared_with_training(),
-        "confusion": [row["confusion"] for row in rows],
-    }
-
-
 def finish(results, folder, args, environment):
     """Write ``results.json``, last: where it stands, the run is complete."""
     if folder.leads:
@@ -128,3 +93,11 @@ def report_run(results):
     if results["average_forgetting"] is not None:
         log.info(f"Average Forgetting: {results['average_forgetting']:.6f}")
     log.info(f"Average Accuracy: {results['mean_accuracy']:.6f}")
+
+
+def tensor_bytes(content):
+    """Bytes of all tensors in ``content``, nested dicts and lists."""
+    if isinstance(content, torch.Tensor):
+        return content.nbytes
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, (list, tuple)) else ()
+    return sum(map(tensor_bytes, parts))

@@ -4,7 +4,8 @@ import argparse
 import os
 
 from engine.presets import preset
-from methods import find_method, method_names
+from engine.registry import find_method, method_names
+from features.checks import DEFAULT_FRAMES
 from model.network import MODALITIES, PRECISIONS
 from utils.command_line import (
     DATA_ROOT,
@@ -17,7 +18,6 @@ from utils.command_line import (
     positive_number,
     seed,
 )
-from utils.data_checks import DEFAULT_FRAMES
 from utils.errors import InputError
 
 SAVE_ROOT = os.path.join(PROJECT, "save")

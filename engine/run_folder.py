@@ -1,6 +1,7 @@
 """The folder of a run: named by what defines the run, holding everything that came out of it."""
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -10,16 +11,11 @@ import numpy as np
 import torch
 
 from engine.checkpoints import Checkpoints
-from engine.run_path import run_path
+from engine.options import build_parser, resolve
+from engine.run_files import ARGUMENTS, EPOCHS_HEADER, FOLDERS, LOCK, NOT_DEFINING, read_results
+from utils.datasets import find_dataset
 from utils.errors import InputError
-from utils.files import write_json, write_text
-from utils.locks import only_writer
-from utils.results import NOT_DEFINING, read_results
-
-LOCK = ".lock"
-ARGUMENTS = "arguments.json"
-FOLDERS = ("figures", "checkpoints")
-EPOCHS_HEADER = "step,epoch,name,value"
+from utils.files import only_writer, write_json, write_text
 
 
 def defining(args):
@@ -161,3 +157,40 @@ def environment():
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
     }
+
+
+# Options that have a place of their own in the name of a run.
+IN_NAME = ("dataset", "method", "modality", "classifier", "variant", "seed")
+LONGEST_NAME = 150
+
+
+def run_path(args, method):
+    """``<save_root>/<dataset>/<method>-<classifier>_<modality>_<variant>_seed<seed>``, then every option that differs.
+
+    Two runs that compute different things never share a path.
+    """
+    name = f"{args.method}-{args.classifier}_{args.modality}_{args.variant}_seed{args.seed}"
+    for option, value in overrides(args, method).items():
+        name += f"_{option}-{_short(option, value)}"
+    if len(name) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME - 13]}_{_hash(name)}"
+    return os.path.join(args.save_root, args.dataset, name)
+
+
+def overrides(args, method):
+    """The options whose values differ from the preset, by name."""
+    usual = build_parser(method).parse_args(["--dataset", args.dataset])
+    usual.method, usual.modality = args.method, args.modality
+    usual = vars(resolve(usual, args.num_classes)) | {"num_classes": find_dataset(args.dataset).num_classes}
+    skip = NOT_DEFINING | set(IN_NAME)
+    return {key: value for key, value in sorted(vars(args).items()) if key not in skip and value != usual[key]}
+
+
+def _short(option, value):
+    if option == "data_root":
+        return _hash(os.path.abspath(value))
+    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _hash(text):
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

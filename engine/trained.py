@@ -10,8 +10,8 @@ import torch
 
 from dataloader import Batch
 from engine.checkpoints import Checkpoints, load
-from methods import find_method
-from model.tokens import Tokens
+from engine.registry import find_method
+from features.tokens import Tokens
 from utils.errors import InputError
 
 

@@ -7,12 +7,12 @@ proxies per class and learns by NCA; NME is the nearest mean of exemplars.
 import math
 
 import torch
+from sklearn.cluster import KMeans
 from torch.nn import functional as F
 
 from engine.herding import HerdingLearner
 from model.heads import ProxyHead
 from utils.losses import nca
-from utils.proxies import imprint_proxies
 
 SENSES = ("pooled", "visual", "audio")
 
@@ -79,3 +79,23 @@ class AFC(HerdingLearner):
         gradients = torch.autograd.grad(self.nca(self.teacher, out, label), [out[name] for name in SENSES])
         norms = torch.stack([gradient.norm(dim=1) for gradient in gradients])
         return dict(zip(SENSES, norms / norms.sum(0).clamp_min(torch.finfo(norms.dtype).tiny), strict=True))
+
+
+def imprint_proxies(features_by_class, per_class):
+    """KMeans centres of each class's l2-normalised features: (classes * per_class, D).
+
+    ``features_by_class``: one (N, D) tensor per class. A class with fewer distinct clips than ``per_class`` has as many
+    centres as clips, taken in turn. Source: AFC, CVPR 2022 (imprinted weights of Qi et al., CVPR 2018).
+    """
+    return torch.cat([_centres(F.normalize(features, dim=1), per_class) for features in features_by_class])
+
+
+def _centres(features, count):
+    distinct = torch.unique(features, dim=0)
+    if len(distinct) <= count:
+        centres = distinct[torch.arange(count) % len(distinct)]
+    else:
+        # Its random numbers are numpy's, which the run has seeded.
+        kmeans = KMeans(count, n_init=10).fit(features.cpu().numpy())
+        centres = torch.from_numpy(kmeans.cluster_centers_)
+    return centres.to(features)

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from engine.gradient import GradientLearner
 from engine.learner import Learner
 from model.analytic_features import AnalyticFeatures
+from model.ridge import LeastSquares
 from utils.command_line import not_negative, not_negative_number, positive, positive_number
-from utils.least_squares import LeastSquares
 
 CLASS_SIZE = 100  # clips of a class that count as much as without --balance
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from features.tokens import Tokens
 from model.sharding import divided, rows_of_all
-from model.tokens import Tokens
 
 SPREAD = 0.02  # standard deviation of fresh class tokens
 

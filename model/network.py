@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
+from features.tokens import Tokens
 from model.attention import audio_guided_attention
+from model.fast_attention import project, spatial_attention
 from model.heads import GrowingLinear
 from model.sharding import divided, rows_of_all, sum_of_all
-from model.spatial_attention import project, spatial_attention
-from model.tokens import Tokens
 
 MODALITIES = ("audio", "visual", "audio-visual")
 # Dtype of the matrix products of tokens; None: that of the weights.
@@ -39,8 +39,8 @@ class AudioVisualNet(nn.Module):
     def forward(self, audio=None, visual=None, old=None):
         """Return a dict with ``logits`` (B, classes) and ``feature`` (B, D), the classifier's input.
 
-        Audio-visual, where ``visual`` may also be model.tokens.Tokens, adds ``audio`` and ``visual`` (B, D), the two
-        projected senses, ``pooled`` (B, D), and with ``old`` (engine.old_attention.OldAttention) the
+        Audio-visual, where ``visual`` may also be features.tokens.Tokens, adds ``audio`` and ``visual`` (B, D), the two
+        projected senses, ``pooled`` (B, D), and with ``old`` (methods.avcil.OldAttention) the
         ``spatial_distance`` and ``temporal_distance`` of attention from the old network's, per clip.
         """
         if self.modality == "audio-visual":

@@ -1,4 +1,4 @@
-"""Autograd across processes that share the clips of a batch (utils.distributed.Group).
+"""Autograd across processes that share the clips of a batch (utils.devices.Group).
 
 Every process computes the same on small tensors; only the tokens are divided. So a value that all have goes into the
 divided part by ``divided``, and what comes out of it is put together by ``rows_of_all`` or ``sum_of_all``. On every

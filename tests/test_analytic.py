@@ -12,10 +12,10 @@ from sklearn.linear_model import Ridge
 from dataloader import open_data
 from methods.analytic import CLASS_SIZE
 from model.analytic_features import AnalyticFeatures, Scale
-from tests import tiny
+from model.ridge import LeastSquares
+from tests.helpers import tiny
 from tests.test_tiers import torchrun
 from utils.errors import InputError
-from utils.least_squares import LeastSquares
 
 CLASSES, WIDTH = 5, 12
 
@@ -145,7 +145,7 @@ def test_heads_find_what_sound_and_sight_share(tmp_path):
 
 def as_batch(audio, tokens):
     from dataloader import Batch
-    from model.tokens import Tokens
+    from features.tokens import Tokens
 
     tokens = Tokens.of(torch.from_numpy(tokens).float()[:, None])
     return Batch(None, None, torch.from_numpy(audio).float(), tokens)

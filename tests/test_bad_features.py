@@ -6,12 +6,12 @@ import h5py
 import numpy as np
 import pytest
 
-from tests import tiny
-from tests.tiny import change, features, refused
+from features.checks import check_features
+from features.npy_dict import load_npy_dict
+from features.sources import HDF5Features
+from tests.helpers import tiny
+from tests.helpers.tiny import change, features, refused
 from utils.errors import InputError
-from utils.feature_scan import check_features
-from utils.features import HDF5Features
-from utils.pickles import load_npy_dict
 
 
 @pytest.fixture

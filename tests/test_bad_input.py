@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import report
-from tests import tiny
-from tests.tiny import change, features, refused
-from utils.pickles import load_npy_dict
+from features.npy_dict import load_npy_dict
+from tests.helpers import tiny
+from tests.helpers.tiny import change, features, refused
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests import tiny
-from tests.tiny import refused
+from features.npy_dict import load_npy_dict
+from splits.formats import SPLITS, read_splits
+from tests.helpers import tiny
+from tests.helpers.tiny import refused
 from utils.errors import InputError
-from utils.pickles import load_npy_dict
-from utils.splits import SPLITS, read_splits
 
 TRIPLE = ("all_classId_vid_dict", "all_id_category_dict", "category_encode_dict")
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

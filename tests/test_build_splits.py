@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.shared import shared
-from utils.build_splits import main
-from utils.class_names import KSOUNDS_CLASSES
-from utils.split_drawing import draw, shares, source_video
-from utils.split_groups import separated
-from utils.splits import SPLITS, read_released_splits, read_splits
+from splits.annotations import KSOUNDS_CLASSES
+from splits.build import main
+from splits.draw import draw, separated, shares, source_video
+from splits.formats import SPLITS, read_released_splits, read_splits
+from tests.helpers.shared import shared
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -177,7 +176,7 @@ def test_splits_that_are_there_are_not_replaced_unasked(tmp_path, capsys):
 
 
 def test_runs_by_its_path_from_another_folder(tmp_path):
-    command = [sys.executable, os.path.join(PROJECT, "utils", "build_splits.py"), "--help"]
+    command = [sys.executable, os.path.join(PROJECT, "splits", "build.py"), "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "folders" in done.stdout
 

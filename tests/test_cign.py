@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from methods import find_method
-from model import tokens as tokens_module
+from engine.registry import find_method
+from features import tokens as tokens_module
+from features.tokens import Tokens
 from model.class_tokens import ClassTokenNet, gather_in_pieces
-from model.tokens import Tokens
-from tests import tiny
+from tests.helpers import tiny
 from utils.losses import class_token_distillation
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from dataloader import open_data
-from tests import tiny
-from tests.shared import REPO
-from tests.tiny import change, features, refused
-from utils.convert_features import main
-from utils.feature_store import StoreFeatures, index_path, open_features
+from features.convert import main
+from features.store import StoreFeatures, index_path, open_features
+from tests.helpers import tiny
+from tests.helpers.shared import REPO
+from tests.helpers.tiny import change, features, refused
 
 
 def convert(root, *flags):
@@ -52,7 +52,7 @@ def test_values_shapes_and_means(data):
     convert(data)
     there = store(data, "visual")
     assert there.checked and there.describe("-val_2_1") == ((16, 12), np.float32)
-    from utils.pickles import load_npy_dict
+    from features.npy_dict import load_npy_dict
 
     for video, array in load_npy_dict(features(data, "visual")).items():
         np.testing.assert_array_equal(there[video], array)
@@ -117,11 +117,11 @@ def test_damaged_stores(data, damage):
     index = data / "tiny" / "visual_pretrained_feature" / "visual_store.json"
     DAMAGE[damage](index, next(index.parent.glob("visual_store-*.npy")))
     line = refused(data)
-    assert "visual_store" in line and "convert_features.py" in line
+    assert "visual_store" in line and "features/convert.py" in line
 
 
 def test_a_killed_conversion_leaves_the_old_store_or_none(data):
-    command = [sys.executable, REPO / "utils" / "convert_features.py", "--dataset", "tiny", "--data_root", data]
+    command = [sys.executable, REPO / "features" / "convert.py", "--dataset", "tiny", "--data_root", data]
     for delay in (0.0, 0.05, 0.1):
         process = subprocess.Popen([*command, "--modality", "visual"], stdout=subprocess.DEVNULL)
         folder = features(data, "visual").parent
@@ -140,8 +140,8 @@ def test_a_killed_conversion_leaves_the_old_store_or_none(data):
 MEASURE = """
 import json, os, sys
 import train_incremental
-from utils import convert_features
-from tests.shared import forget_peak, peak_resident
+from features import convert as convert_features
+from tests.helpers.shared import forget_peak, peak_resident
 commands = {"train": train_incremental.main, "convert": convert_features.main}
 for name, *flags in json.loads(sys.argv[1]):
     if os.fork() == 0:

@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from dataloader import open_data
-from tests import tiny
-from utils.features import DictFeatures
-from utils.pickle_values import ArrayInFile
-from utils.pickles import load_npy_dict
+from features.npy_dict import ArrayInFile, load_npy_dict
+from features.sources import DictFeatures
+from tests.helpers import tiny
 
 
 def features_file(folder, sense):

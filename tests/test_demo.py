@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import make_demo_clips
-from utils.dial_tones import KEYS, SAMPLE_RATE, SIDE, Difficulty, render
-from utils.splits import read_splits
+from make_demo_clips import KEYS, SAMPLE_RATE, SIDE, Difficulty, render
+from splits.formats import read_splits
 
 CLEAR = Difficulty(contrast=(0.6, 0.6), pixel_noise=0.0, weak_tone=(1.0, 1.0), sound_noise=(0.0, 0.0))
 

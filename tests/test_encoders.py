@@ -18,16 +18,15 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import VideoMAEConfig, VideoMAEModel
 
-from model.audiomae import build_audiomae, load_audiomae
-from model.checkpoints import file_sha256, fit_state
-from model.encoders import build_audio_encoder, build_visual_encoder, prepare_audiomae
-from model.videomae import VideoMAE
-from tests.golden import z
-from tests.shared import shared
-from utils.errors import InputError
-from utils.fbank import filter_bank, fit_frames, normalize, read_wav
-from utils.frames import choose_frames, normalized, read_frames
-from utils.media import MediaError
+from model.encoders.audiomae import build_audiomae, load_audiomae
+from model.encoders.factory import build_audio_encoder, build_visual_encoder, prepare_audiomae
+from model.encoders.fbank import filter_bank, fit_frames, normalize, read_wav
+from model.encoders.frames import choose_frames, normalized, read_frames
+from model.encoders.videomae import VideoMAE
+from model.encoders.weights import file_sha256, fit_state
+from tests.helpers.golden import z
+from tests.helpers.shared import shared
+from utils.errors import InputError, MediaError
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -240,7 +239,9 @@ def test_videomae_from_the_hubs_cache(tmp_path):
     (folder / "refs" / "main").write_text("0" * 40)
     (folder / "snapshots").mkdir()
     small_videomae(folder / "snapshots" / ("0" * 40), safe=False)
-    code = "from model.videomae import load_videomae as load; network, path = load(); print(network.num_frames, path)"
+    code = (
+        "from model.encoders import videomae; network, path = videomae.load_videomae(); print(network.num_frames, path)"
+    )
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

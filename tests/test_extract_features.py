@@ -18,11 +18,11 @@ from PIL import Image
 from torch import nn
 
 from extract_pretrained_features import main
-from model.encoders import Encoder
+from extraction.pipeline import extract_features, plan_batches
+from features.store import open_features
+from features.writer import FeatureWriter
+from model.encoders.factory import Encoder
 from tests.test_encoders import small_videomae, write_wav
-from utils.feature_pipeline import extract_features, plan_batches
-from utils.feature_store import open_features
-from utils.feature_writer import FeatureWriter
 from utils.files import write_json
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -217,7 +217,7 @@ def test_values_that_are_not_finite_are_failures(tmp_path):
 def test_a_second_writer_is_refused(tmp_path, raw, capsys):
     (tmp_path / "data" / "mine").mkdir(parents=True)
     lock = tmp_path / "data" / "mine" / ".extraction.lock"
-    code = f"from utils.locks import only_writer\nwith only_writer({str(lock)!r}, 'x'): print('held'), input()"
+    code = f"from utils.files import only_writer\nwith only_writer({str(lock)!r}, 'x'): print('held'), input()"
     other = subprocess.Popen([sys.executable, "-uc", code], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b"held\n"
     with pytest.raises(SystemExit, match="2"):
@@ -249,7 +249,7 @@ def test_merging_again_after_a_kill_between_its_last_steps(tmp_path):
 
 def extract_slowly(flags, delay):
     """The whole command, with a pause within each part's writing so that kills fall there too."""
-    from utils import feature_writer
+    from features import writer as feature_writer
 
     create = h5py.File.create_dataset
 

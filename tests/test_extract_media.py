@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 
 from extract_audios_frames import main
-from tests.make_videos import make_video
-from tests.shared import shared
-from utils.failures import read_failures
-from utils.media import MediaError, extract_frames, extract_wav, find_ffmpeg
-from utils.splits import read_splits
+from extraction.failures import read_failures
+from extraction.ffmpeg import extract_frames, extract_wav, find_ffmpeg
+from splits.formats import read_splits
+from tests.helpers.make_videos import make_video
+from tests.helpers.shared import shared
+from utils.errors import MediaError
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -8,10 +8,10 @@ from torch.nn import functional as F
 from dataloader import Batch
 from model.heads import ProxyHead
 from model.network import MODALITIES
-from tests import golden
-from tests.shared import shared
+from tests.helpers import golden
+from tests.helpers.shared import shared
 from utils import losses
-from utils.herding import class_mean, herd
+from utils.exemplars import class_mean, herd
 
 DTYPES = {"f32": torch.float32, "f64": torch.float64}
 TOLERANCE = 1e-5

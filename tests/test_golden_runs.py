@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import train_incremental
-from tests.shared import shared
-from utils.pickles import load_npy_dict
+from features.npy_dict import load_npy_dict
+from tests.helpers.shared import shared
 
 MODALITIES = ("audio", "visual", "audio-visual")
 ROWS = ["lwf", "ssil", "icarl-FC", "icarl-NME", "afc-LSC", "afc-NME"]

@@ -7,10 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.memory import ExemplarMemory, choose_randomly
 from engine.tasks import make_tasks
-from utils.herding import class_mean, herd
-from utils.proxies import imprint_proxies
+from methods.afc import imprint_proxies
+from utils.exemplars import ExemplarMemory, choose_randomly, class_mean, herd
 
 
 def check_herding(features, chosen, repeat):

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tests import tiny
-from tests.shared import REPO
+from tests.helpers import tiny
+from tests.helpers.shared import REPO
 
 LAUNCHERS = {
     "ours": [],

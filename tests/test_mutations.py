@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.mutations import READERS, mutate
+from tests.helpers.mutations import READERS, mutate
 
 
 @pytest.mark.parametrize("reader", READERS)

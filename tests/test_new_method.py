@@ -5,8 +5,8 @@ import shutil
 import subprocess
 import sys
 
-from tests import tiny
-from tests.shared import REPO
+from tests.helpers import tiny
+from tests.helpers.shared import REPO
 
 CODE = '''
 """Knows nothing: every class is as likely as any other."""

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from engine.replay import paired_pass, shuffled_pass
 from engine.tasks import make_tasks
 from utils.errors import InputError
-from utils.random_order import seed_everything, start_pass
+from utils.exemplars import paired_pass, shuffled_pass
+from utils.seeding import seed_everything, start_pass
 
 
 def loader(clips, size, shuffle=True):

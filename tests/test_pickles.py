@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from features.npy_dict import load_npy_dict
 from utils.errors import InputError
-from utils.pickles import load_npy_dict
 
 CONTENT = {
     "-id": np.arange(6, dtype=np.float32).reshape(2, 3),

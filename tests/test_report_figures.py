@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from tests import report_runs
-from utils.curve_figures import MOST_CURVES
-from utils.figure_style import MARKERS, curve_style, figure_style, render
-from utils.report_figures import gallery
-from utils.results import find_runs, group_seeds
+from reporting.figures import gallery
+from reporting.plots import MOST_CURVES
+from reporting.runs import find_runs, group_seeds
+from reporting.style import MARKERS, curve_style, figure_style, render
+from tests.helpers import report_runs
 
 
 @pytest.fixture(scope="module")

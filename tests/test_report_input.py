@@ -6,8 +6,8 @@ import os
 import pytest
 
 import report
-from tests import report_runs
-from tests.tiny import refused
+from tests.helpers import report_runs
+from tests.helpers.tiny import refused
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from tests import report_runs, tiny
+from tests.helpers import report_runs, tiny
 
 NASTY = '<script>alert("x")</script>&\'"'
 

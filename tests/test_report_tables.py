@@ -6,11 +6,10 @@ import json
 import pandas as pd
 import pytest
 
-from tests import report_runs
-from utils.published import PUBLISHED
-from utils.results import group_seeds
-from utils.run_names import name_settings
-from utils.tables import Cell, mark_best
+from reporting.published import PUBLISHED
+from reporting.runs import group_seeds, name_settings
+from reporting.tables import Cell, mark_best
+from tests.helpers import report_runs
 
 
 @pytest.fixture(scope="module")

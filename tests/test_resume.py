@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from engine.checkpoints import Pace
-from tests import faults, tiny
-from tests.shared import REPO
-from tests.tiny import change, refused
+from tests.helpers import faults, tiny
+from tests.helpers.shared import REPO
+from tests.helpers.tiny import change, refused
 
 EVERY_EPOCH = ["--checkpoint_every", "1", "--max_epochs", "3"]
 
@@ -39,7 +39,7 @@ def test_interrupted_within_a_step(data):
     stop_after = StopAfter(1)
     for _ in range(9):
         with contextlib.suppress(Stopped), pytest.MonkeyPatch.context() as patch:
-            patch.setattr("engine.progress.StepLog.save", stop_after.save)
+            patch.setattr("engine.step_log.StepLog.save", stop_after.save)
             finish(data, "stopped", "icarl")
     assert faults.same(finish(data, "stopped", "icarl"), expected)
     assert stop_after.epochs == 9
@@ -53,7 +53,7 @@ class StopAfter:
     """Stand in for StepLog.save: stop after so many epochs, once they are saved."""
 
     def __init__(self, count):
-        from engine.progress import StepLog
+        from engine.step_log import StepLog
 
         self.really_save, self.count, self.epochs = StepLog.save, count, 0
 
@@ -97,7 +97,7 @@ def test_other_arguments_are_refused(data):
 
 def test_changed_data_is_refused(data):
     with contextlib.suppress(Stopped), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.progress.StepLog.save", StopAfter(1).save)
+        patch.setattr("engine.step_log.StepLog.save", StopAfter(1).save)
         finish(data, "run", "lwf", "--modality", "audio")
     change(data, "audio", lambda arrays: arrays["-train_0_0"].__setitem__(0, 9))
     flags = ["--run_dir", str(data / "run"), *EVERY_EPOCH, "--modality", "audio"]

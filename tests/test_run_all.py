@@ -11,9 +11,9 @@ import time
 import pytest
 
 import run_all
-from tests import tiny
-from tests.shared import REPO
-from tests.tiny import refused
+from tests.helpers import tiny
+from tests.helpers.shared import REPO
+from tests.helpers.tiny import refused
 
 METHODS = ["--methods", "fine_tuning", "icarl", "--modalities", "audio", "visual"]
 

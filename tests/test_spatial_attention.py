@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from engine.old_attention import OldAttention
-from model import spatial_attention
-from model import tokens as tokens_module
+from features import tokens as tokens_module
+from features.tokens import Tokens
+from methods.avcil import OldAttention
+from model import fast_attention as spatial_attention
+from model.fast_attention import project
 from model.network import AudioVisualNet
-from model.spatial_attention import project
-from model.tokens import Tokens
 from utils.losses import attention_distillation
 
 REPLAYED = 3

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.shared import REPO
+from tests.helpers.shared import REPO
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]])

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataloader import open_data
-from engine.old_attention import OldAttentionMaps
-from tests import tiny
-from tests.shared import REPO
-from utils.clip_cache import ClipCache
+from features.cache import ClipCache
+from methods.avcil import OldAttentionMaps
+from tests.helpers import tiny
+from tests.helpers.shared import REPO
 
 TIERS = ("auto", "0", "0.00005", "1")  # GB; the third holds a step's clips but not all of the data
 

@@ -11,10 +11,10 @@ import torch
 from dataloader import open_data
 from engine.evaluate import accuracy
 from engine.options import build_parser, parse, resolve
-from engine.run_path import run_path
+from engine.registry import find_method, method_names
+from engine.run_folder import run_path
 from engine.tasks import make_tasks
-from methods import find_method, method_names
-from tests import tiny
+from tests.helpers import tiny
 
 RUNS = [
     (method, modality, classifier, variant)

@@ -14,11 +14,11 @@ import train_incremental
 import visualize_attention
 from dataloader import open_data
 from engine.evaluate import predict as predict_split
+from engine.registry import find_method, method_names
 from engine.trained import load_trained
-from methods import find_method, method_names
-from tests import tiny
-from tests.tiny import refused
-from utils.media import find_ffmpeg
+from extraction.ffmpeg import find_ffmpeg
+from tests.helpers import tiny
+from tests.helpers.tiny import refused
 
 
 def run_of(root, method, *flags):

@@ -43,3 +43,7 @@ def _fail(message, code):
     sys.stdout.flush()
     print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
     sys.exit(code)
+
+
+class MediaError(Exception):
+    """A clip gives no sound or no frames; the message is the reason, in words for ``failed.csv``."""

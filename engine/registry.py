@@ -1,0 +1,30 @@
+"""The methods: each file of the folder ``methods/`` is one, found by its name."""
+
+import importlib
+import os
+import pkgutil
+
+from engine.learner import Learner
+from utils.errors import InputError
+
+FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "methods")
+
+
+def method_names():
+    """Names of all methods: the files of the folder."""
+    return sorted(module.name for module in pkgutil.iter_modules([FOLDER]))
+
+
+def find_method(name):
+    """The Learner subclass that the file ``methods/<name>.py`` defines."""
+    if name not in method_names():
+        raise InputError(f"--method {name}: no such method; there are {', '.join(method_names())}")
+    module = importlib.import_module(f"methods.{name}")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Learner) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise InputError(f"{module.__file__}: defines {len(found)} subclasses of Learner, expected one")
+    return found[0]

@@ -1,0 +1,127 @@
+"""From prepared clips to stored features: workers decode ahead, the network runs, a thread writes."""
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from extraction.failures import Failure
+from utils.errors import InputError, MediaError
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class PreparedBatches(Dataset):
+    """Batches of clips as (ids, stacked inputs or None, failures [(id, reason)]). ``paths``: id -> wav or frames."""
+
+    def __init__(self, batches, paths, prepare):
+        self.batches, self.paths, self.prepare = batches, paths, prepare
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, number):
+        ids, inputs, failures = [], [], []
+        for video in self.batches[number]:
+            try:
+                inputs.append(self.prepare(self.paths[video]))
+                ids.append(video)
+            except MediaError as error:
+                failures.append((video, str(error)))
+            except OSError as error:
+                failures.append((video, f"{error.strerror}: {error.filename}"))
+        return ids, torch.stack(inputs) if inputs else None, failures
+
+
+def plan_batches(ids, batch_size, rank=0, world=1):
+    """This rank's batches of ``ids``. They depend on nothing else, so that a run that goes on makes the same ones."""
+    ids = sorted(ids)
+    batches = [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)]
+    return batches[rank::world]
+
+
+def extract_features(encoder, writer, batches, paths, options):
+    """Write the features of all clips in ``batches``; return how many, and the failures.
+
+    ``options``: what, device, precision, feature_dtype, num_workers, show_progress.
+    """
+    network = encoder.network.to(options.device).eval()
+    loader = _loader(PreparedBatches(batches, paths, encoder.prepare), options)
+    total = sum(map(len, batches))
+    count, failures, pending = 0, [], None
+    with ThreadPoolExecutor(1) as thread, tqdm(**_bar(total, encoder.name, options)) as bar:
+        for ids, inputs, failed in _whole(loader):
+            features = _infer(network, inputs, options) if ids else []
+            good, bad = _finite(ids, features, options.feature_dtype)
+            failures += [Failure(video, options.what, reason) for video, reason in [*failed, *bad]]
+            if pending:
+                pending.result()
+            pending = thread.submit(writer.write_part, good) if good else None
+            count += len(good)
+            bar.update(len(ids) + len(failed))
+        if pending:
+            pending.result()
+    return count, failures
+
+
+def _loader(data, options):
+    return DataLoader(
+        data,
+        batch_size=None,
+        num_workers=min(options.num_workers, len(data)),
+        prefetch_factor=2 if options.num_workers and len(data) else None,
+        pin_memory=options.device.type == "cuda",
+        collate_fn=_as_it_is,
+        worker_init_fn=_leave_interrupts_to_parent,
+    )
+
+
+def _as_it_is(batch):
+    return batch
+
+
+def _leave_interrupts_to_parent(_):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _whole(loader):
+    """The batches of ``loader``; InputError if a worker dies."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(f"a worker process died, out of memory perhaps ({error}); lower --num_workers") from None
+
+
+def _infer(network, inputs, options):
+    """Features of a batch as a float32 array."""
+    dtype = PRECISIONS[options.precision]
+    mixed = torch.autocast(options.device.type, dtype) if dtype else nullcontext()
+    try:
+        with torch.inference_mode(), mixed:
+            return network(inputs.to(options.device, non_blocking=True)).float().cpu().numpy()
+    except torch.OutOfMemoryError:
+        raise InputError("the GPU's memory is full; lower --batch_size") from None
+
+
+def _finite(ids, features, dtype):
+    """Split a batch into {id: feature} and [(id, reason)] of those with values that ``dtype`` cannot hold."""
+    good, bad = {}, []
+    for video, feature in zip(ids, features, strict=True):
+        with np.errstate(over="ignore"):
+            feature = feature.astype(dtype)
+        if np.isfinite(feature).all():
+            good[video] = feature
+        else:
+            bad.append((video, f"its feature holds values that are not finite in {dtype}"))
+    return good, bad
+
+
+def _bar(total, name, options):
+    # Silent (None) when not on a terminal; one bar for all ranks' sake.
+    return {"total": total, "desc": name, "unit": "clip", "disable": None if options.show_progress else True}

@@ -1,0 +1,203 @@
+"""Visual tokens from the fastest memory that holds a step's clips: the device, the host, or else the file.
+
+Where they come from changes nothing but the time: every tier gives the same values.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from features.tokens import Tokens
+from utils.errors import InputError
+
+
+class TokenTiers:
+    """The tokens, (F, S, D) each, of clips numbered like ``ids``, for use on ``device``.
+
+    ``device_bytes`` and ``host_bytes`` bound what is held there. Of several processes (``group``) each holds the clips
+    whose number modulo their count is its rank. ``num_workers`` threads read ahead. ``dtype``: what the tokens are
+    kept and used in, by default that of the file.
+    """
+
+    def __init__(self, features, ids, shape, device, device_bytes, host_bytes, group=None, num_workers=1, dtype=None):
+        self.features, self.ids, self.shape, self.device, self.group = features, ids, shape, device, group
+        self.stored = torch.float16 if features.describe(ids[0])[1] == np.float16 else torch.float32
+        self.dtype = dtype or self.stored
+        self.clip_bytes = self.dtype.itemsize * int(np.prod(shape))
+        self.budgets = {"device": device_bytes, "host": host_bytes}
+        self.caches = {}
+        self.ahead = ThreadPoolExecutor(num_workers) if num_workers else None
+
+    def owned(self, clips):
+        """Those of ``clips`` whose tokens this process reads."""
+        return clips if self.group is None else clips[clips % self.group.world == self.group.rank]
+
+    def place(self, clips, progress):
+        """Hold ``clips``, those of a step, on the device, or if there are too many on the host, or not at all."""
+        clips = self.owned(np.unique(clips))
+        for tier in ("device", "host") if self.device.type == "cuda" else ("device",):
+            if len(clips) * self.clip_bytes <= self.budgets[tier]:
+                self._cache(tier, len(clips)).hold(clips, self.read, progress)
+                return
+
+    def has_room_for(self, size):
+        """Whether ``size`` bytes more fit into the device's budget beside the clips held."""
+        held = self.caches["device"].capacity * self.clip_bytes if "device" in self.caches else 0
+        return held + size <= self.budgets["device"]
+
+    def tokens(self, clips):
+        """The Tokens of a batch of ``clips``."""
+        owned = None
+        if self.group is not None:
+            owned = np.flatnonzero(clips % self.group.world == self.group.rank)
+        mine = clips if owned is None else clips[owned]
+        return Tokens(self._taker(mine), len(clips), self.shape, owned, self.group)
+
+    @property
+    def crosses(self):
+        """Whether tokens cross to the device batch by batch."""
+        return self.device.type == "cuda" and "device" not in self.caches
+
+    def holds(self, clips):
+        """Whether all of ``clips`` are on the device."""
+        return "device" in self.caches and self.caches["device"].holds(self.owned(clips))
+
+    def read(self, clips):
+        """Read ``clips`` as they are in the file: (n, F, S, D) in main memory."""
+        out = torch.empty((len(clips), *self.shape), dtype=self.stored, pin_memory=self.device.type == "cuda")
+        self.features.read([self.ids[clip] for clip in clips], out.numpy().reshape(len(clips), -1))
+        return out
+
+    def _taker(self, clips):
+        if self.holds(clips):
+            cache = self.caches["device"]
+            return lambda piece: cache.take(clips[piece.start : piece.stop])
+        if self.device.type != "cuda":
+            ahead = ReadAhead(self.read, clips, self.ahead)
+            # Not in the threads that read: those would start workers of torch's own, and all of them get in each
+            # other's way from then on.
+            return lambda piece: ahead(piece).to(self.dtype)
+        host = self.caches.get("host")
+        found = host.take(clips) if host is not None and host.holds(clips) else self.read(clips)
+        whole = found.to(self.device, non_blocking=True).to(self.dtype)
+        return lambda piece: whole[piece.start : piece.stop]
+
+    def _cache(self, tier, needed):
+        """The tier's cache, with room for ``needed`` clips: for all of the data set if they fit."""
+        if tier in self.caches and self.caches[tier].capacity < needed:
+            del self.caches[tier]  # before there is another
+        if tier not in self.caches:
+            everything = len(self.owned(np.arange(len(self.ids))))
+            fits = everything * self.clip_bytes <= self.budgets[tier]
+            where = (self.device, False) if tier == "device" else ("cpu", True)
+            capacity = everything if fits else needed
+            self.caches[tier] = ClipCache(len(self.ids), capacity, self.shape, self.dtype, *where)
+        return self.caches[tier]
+
+
+class ReadAhead:
+    """``take(piece)`` of ``clips`` by ``read``, which meanwhile reads the piece that comes next in ``threads``."""
+
+    def __init__(self, read, clips, threads):
+        self.read, self.clips, self.threads = read, clips, threads
+        self.coming = {}
+
+    def __call__(self, piece):
+        coming = self.coming.pop((piece.start, piece.stop), None)
+        following = range(piece.stop, min(piece.stop + len(piece), len(self.clips)))
+        self.coming = {}
+        if self.threads and len(following):
+            task = self.threads.submit(self.read, self.clips[following.start : following.stop])
+            self.coming[following.start, following.stop] = task
+        return coming.result() if coming else self.read(self.clips[piece.start : piece.stop])
+
+
+CLIPS_AT_ONCE = 64
+
+
+class ClipCache:
+    """Room for ``capacity`` clips of ``shape`` on ``device``; ``pinned`` host memory crosses to a GPU faster.
+
+    Clips are numbers below ``num_clips``. Those that are held stay until their room is needed.
+    """
+
+    def __init__(self, num_clips, capacity, shape, dtype, device="cpu", pinned=False):
+        self.values = torch.empty((capacity, *shape), dtype=dtype, device=device, pin_memory=pinned)
+        self.row_of = np.full(num_clips, -1)
+
+    @property
+    def capacity(self):
+        return len(self.values)
+
+    def holds(self, clips):
+        return bool((self.row_of[clips] >= 0).all())
+
+    def hold(self, clips, read, progress):
+        """Make room for ``clips`` and fill it by ``read(clips) -> tensor``; False, and nothing done, if too many."""
+        clips = np.unique(clips)
+        if len(clips) > self.capacity:
+            return False
+        missing = clips[self.row_of[clips] < 0]
+        rows = self._free_rows(len(missing), keep=clips)
+        for start in progress(range(0, len(missing), CLIPS_AT_ONCE)):
+            part = slice(start, start + CLIPS_AT_ONCE)
+            found = read(missing[part]).to(self.values.device).to(self.values.dtype)
+            self.values[torch.from_numpy(rows[part]).to(self.values.device)] = found
+        self.row_of[missing] = rows
+        return True
+
+    def take(self, clips):
+        """The features of ``clips``, all of which are held, (n, *shape)."""
+        rows = torch.from_numpy(self.row_of[clips])
+        return self.values.index_select(0, rows.to(self.values.device, non_blocking=True))
+
+    def _free_rows(self, count, keep):
+        """``count`` rows without a clip; clips other than ``keep`` give up theirs if there are not enough."""
+        free = np.setdiff1d(np.arange(self.capacity), self.row_of)
+        if len(free) < count:
+            held = np.setdiff1d(np.flatnonzero(self.row_of >= 0), keep)
+            self.row_of[held[: count - len(free)]] = -1
+            free = np.setdiff1d(np.arange(self.capacity), self.row_of)
+        return free[:count]
+
+
+# What a batch of 384 clips of 8 x 196 x 768 needs beside the features held, with room to spare.
+BATCH_BYTES = 6e9
+# On a CPU features that are not held are read from the page cache nearly as fast: little is enough.
+CPU_BYTES = 0.5e9
+
+
+def device_bytes(text, device):
+    """Bytes for features on ``device``: ``text`` is a number of GB, or ``auto``, what is free but for batches."""
+    if text != "auto":
+        return _gigabytes("--device_cache", text)
+    if device.type == "cuda":
+        return max(0, torch.cuda.mem_get_info(device)[0] - BATCH_BYTES)
+    return min(CPU_BYTES, available() / 4)
+
+
+def host_bytes(text, device):
+    """Bytes for features in the memory beside a GPU, where they wait if they do not fit there; ``auto``: half."""
+    if text != "auto":
+        return _gigabytes("--host_cache", text)
+    return available() / 2 if device.type == "cuda" else 0
+
+
+def available():
+    """Bytes of main memory that can be had without swapping; 8 GB where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 8e9
+
+
+def _gigabytes(flag, text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < float("inf"):
+        raise InputError(f"{flag} {text}: give a number of GB, 0 for none, or auto")
+    return value * 1e9

@@ -1,0 +1,69 @@
+"""One look at every feature before it is used: shapes, types, and values that are numbers."""
+
+import numpy as np
+
+from utils.errors import InputError
+
+
+def common_shape(features, videos, dims):
+    """The shape that all ``videos`` share, of as many axes as ``dims`` allow; InputError if shapes or types differ."""
+    shape, _ = features.describe(videos[0])
+    axes = " or ".join(map(str, dims))
+    if len(shape) not in dims or 0 in shape:
+        raise InputError(f"{features.path}: {videos[0]!r} has shape {shape}, expected {axes} axes")
+    for video in videos:
+        other, dtype = features.describe(video)
+        if dtype.kind != "f":
+            raise InputError(f"{features.path}: {video!r} holds {dtype}, expected float16, float32 or float64")
+        if other != shape:
+            raise InputError(f"{features.path}: {video!r} has shape {other}, {videos[0]!r} has {shape}; make it again")
+    return shape
+
+
+def read_all(features, videos, progress, use=None):
+    """Read every clip once, give it as ``use(number, array)``; InputError naming the clips with bad values at the end.
+
+    ``progress`` wraps the list of videos.
+    """
+    bad = []
+    for number, video in enumerate(progress(videos)):
+        array = features[video]
+        if not finite(array):
+            bad.append(video)
+        elif use:
+            use(number, array)
+    if bad:
+        raise InputError(
+            f"{features.path}: {len(bad)} clips hold values that are NaN, infinite or too large for float32:"
+            f" {', '.join(bad[:5])}; extract them again, or remove them"
+            " (python features/convert.py --skip_bad) and pass --allow_missing"
+        )
+
+
+def check_features(features, videos, dims, progress):
+    """``common_shape``, and a look at every value."""
+    shape = common_shape(features, videos, dims)
+    read_all(features, videos, progress)
+    return shape
+
+
+def finite(array):
+    """Whether all values are finite as float32, which training makes of them (float16 stays what it is)."""
+    with np.errstate(all="ignore"):
+        array = array.astype(np.float32, copy=False) if array.itemsize > 4 else array
+        # One pass without a temporary: a sum is finite unless a value is not (it is too wide to overflow).
+        return bool(np.isfinite(array.sum(dtype=np.float64)))
+
+
+DEFAULT_FRAMES = 8
+
+
+def frames_first(path, shape, num_frames):
+    if len(shape) == 3:
+        if num_frames not in (None, shape[0]):
+            raise InputError(f"{path}: holds {shape[0]} frames, --num_frames {num_frames} does not fit; leave it out")
+        return shape
+    frames = DEFAULT_FRAMES if num_frames is None else num_frames
+    if frames < 1 or shape[0] % frames:
+        raise InputError(f"{path}: {shape[0]} tokens are not a multiple of {frames} frames; pass --num_frames")
+    return frames, shape[0] // frames, shape[1]

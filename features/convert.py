@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""Put the features of a data set into the form that trains fastest: the feature store.
+
+    python features/convert.py --dataset AVE
+
+reads each released or extracted file once, checks every value, and writes ``audio_store`` and ``visual_store`` beside
+it, in the memory of a few clips. Training then starts without that pass, and takes the store by itself; the originals
+may be deleted. ``--dtype float16`` halves the size on disk and on the GPU.
+"""
+
+import os
+import sys
+
+if __name__ == "__main__":  # started by its path, Python looks for modules beside this file, not in the project
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+import contextlib
+import json
+import math
+import zlib
+
+import numpy as np
+from tqdm import tqdm
+
+from features.checks import common_shape, finite
+from features.sources import open_source
+from features.store import fingerprint, index_path, read_header
+from utils.command_line import DATA_ROOT, SENSES, OneLineParser
+from utils.datasets import dataset_folder
+from utils.errors import InputError, command
+from utils.files import only_writer, write_json, written_aside
+
+
+def convert(source, folder, sense, dtype, skip_bad=False):
+    """Write the store of ``sense`` from ``source``, all or nothing. Returns clips, bytes, and the ids left out."""
+    ids = source.all_ids()
+    if not ids:
+        raise InputError(f"{source.path}: holds no clip; extract some")
+    shape = common_shape(source, ids, (1,) if sense == "audio" else (2, 3))
+    path, tag = index_path(folder, sense), os.urandom(4).hex()
+    index = {"array": f"{sense}_store-{tag}.npy", "means": f"{sense}_means-{tag}.npy" if sense == "visual" else None}
+    files = [os.path.join(os.path.dirname(path), name) for name in index.values() if name]
+    _clean(path)
+    try:
+        kept, skipped = _write_arrays(source, ids, shape, np.dtype(dtype), files, skip_bad)
+        about = {"source": fingerprint(source.path), "attributes": source.attributes}
+        write_json(path, index | {"ids": list(kept), "crc32": list(kept.values())} | about)
+    except BaseException:
+        for file in files:
+            _remove(file)
+        raise
+    _clean(path)
+    return len(kept), sum(map(os.path.getsize, files)), skipped
+
+
+def _write_arrays(source, ids, shape, dtype, files, skip_bad):
+    """Stream the clips into the array, and their mean tokens into the second; then read all back and compare."""
+    kept, skipped, means = {}, [], []
+    with written_aside(files[0]) as aside:
+        with open(aside, "wb") as file:
+            _write_header(file, (len(ids), *shape), dtype)
+            for video in _bar(ids, "Converting"):
+                array = source[video]
+                with np.errstate(over="ignore"):
+                    array = np.ascontiguousarray(array, dtype)
+                if not finite(array):
+                    skipped.append(video)
+                    continue
+                kept[video] = zlib.crc32(array)
+                file.write(array)
+                if len(files) > 1:
+                    means.append(token_mean(array))
+            # Clips left out make fewer rows; numpy's header has room for that.
+            file.seek(0)
+            _write_header(file, (len(kept), *shape), dtype)
+        _refuse(source, ids, skipped, dtype, skip_bad)
+        _verify(aside, kept)
+    if len(files) > 1:
+        with written_aside(files[1]) as aside:
+            np.save(aside, np.stack(means))
+    return kept, skipped
+
+
+def token_mean(array):
+    """The mean token (D,) of tokens (..., D), summed in float64, as float32."""
+    return array.reshape(-1, array.shape[-1]).mean(0, dtype=np.float64).astype(np.float32)
+
+
+def _write_header(file, shape, dtype):
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _refuse(source, ids, skipped, dtype, skip_bad):
+    if skipped and (not skip_bad or len(skipped) == len(ids)):
+        raise InputError(
+            f"{source.path}: {len(skipped)} clips hold values that are not finite in {dtype}: {', '.join(skipped[:5])};"
+            " extract them again, or pass --skip_bad to leave them out of the store"
+        )
+
+
+def _verify(path, kept):
+    array = read_header(path)
+    with open(path, "rb") as file:
+        file.seek(array.offset)
+        row = math.prod(array.shape[1:]) * array.dtype.itemsize
+        for video, expected in _bar(kept.items(), "Verifying"):
+            if zlib.crc32(file.read(row)) != expected:
+                raise InputError(f"{path}: {video!r} does not read back as it was written; check the disk")
+
+
+def _bar(items, what):
+    return tqdm(items, what, unit="clip", disable=None, leave=False)
+
+
+def _clean(path):
+    """Remove arrays that no index names: those of a store that was replaced, or of a conversion that was killed."""
+    named = set()
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
+        index = json.load(file)
+        named = {index["array"], index["means"]}
+    folder, sense = os.path.dirname(path), os.path.basename(path).removesuffix("_store.json")
+    for name in os.listdir(folder):
+        ours = name.lstrip(".").startswith((f"{sense}_store-", f"{sense}_means-")) and name.endswith(".npy")
+        if ours and name not in named:
+            _remove(os.path.join(folder, name))
+
+
+def _remove(path):
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+@command
+def main(arguments=None):
+    args = parse(arguments)
+    folder = dataset_folder(args.data_root, args.dataset)
+    for sense in SENSES[args.modality]:
+        source = open_source(folder, sense)
+        with only_writer(index_path(folder, sense) + ".lock", "this store"):
+            count, size, skipped = convert(source, folder, sense, args.dtype, args.skip_bad)
+        left_out = f"; left out {len(skipped)} with bad values: {', '.join(skipped[:5])}" if skipped else ""
+        print(
+            f"Wrote {os.path.relpath(index_path(folder, sense))}: {count} clips, {size / 1e9:.2f} GB, {args.dtype},"
+            f" from {os.path.basename(source.path)}{left_out}"
+        )
+
+
+def parse(arguments):
+    parser = OneLineParser(prog="convert.py", description="Convert features to the form that trains fastest.")
+    parser.add_argument("--dataset", required=True, help="AVE, ksounds, VGGSound_100, or your own folder under data/")
+    parser.add_argument("--modality", choices=SENSES, default="audio-visual", help="which senses to convert")
+    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="type of the values stored")
+    parser.add_argument("--data_root", default=DATA_ROOT, help="folder of the data sets' folders")
+    parser.add_argument("--skip_bad", action="store_true", help="leave out clips whose values are not finite")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

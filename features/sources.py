@@ -1,0 +1,136 @@
+"""Feature files: id -> array, in the released ``.npy`` dictionaries or in HDF5 (one data set per id)."""
+
+import math
+import os
+
+import h5py
+import numpy as np
+
+from features.npy_dict import ArrayInFile, map_npy_dict
+from utils.errors import InputError
+from utils.files import OpenFile
+
+FILES = {
+    "audio": ("audio_pretrained_feature", ("audio_features.h5", "audio_pretrained_feature_dict.npy")),
+    "visual": ("visual_pretrained_feature", ("visual_features.h5", "visual_pretrained_feature_dict.npy")),
+}
+# What the extraction records that tells one kind of features from another.
+ORIGIN = ("encoder", "checkpoint_sha256", "sample_rate", "normalize_fbank", "frame_rate", "pooling")
+# What h5py raises on files and entries that are damaged, or point to nowhere.
+DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
+
+
+class Features:
+    """The features of one sense: ``features[id]`` is an array; ``attributes`` say how they were made, if known.
+
+    ``checked``: whether every value is known to be finite; ``means``: the mean token of each clip, if it is stored.
+    """
+
+    checked = False
+    means = None
+
+    def __init__(self, path):
+        self.path = path
+        self.attributes = {}
+
+    def read(self, videos, out):
+        """Read the features of ``videos`` into the array ``out`` (n, values), in its type."""
+        for row, video in zip(out, videos, strict=True):
+            row[:] = self[video].reshape(-1)
+
+    def all_ids(self):
+        """The ids of all clips in the file."""
+        raise NotImplementedError
+
+    def describe_origin(self):
+        """The file, and for features of our own extraction the encoder and its options."""
+        made = ", ".join(f"{key} {self.attributes[key]}" for key in ORIGIN if key in self.attributes)
+        return os.path.relpath(self.path) + (f" ({made})" if made else "")
+
+
+class DictFeatures(Features):
+    """A released ``.npy`` dictionary. Its arrays stay in the file and are read as they are needed."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.arrays = map_npy_dict(path)
+        self.file = OpenFile(path)
+
+    def all_ids(self):
+        return list(self.arrays)
+
+    def __contains__(self, video):
+        return video in self.arrays
+
+    def __getitem__(self, video):
+        array = self.arrays[video]
+        if isinstance(array, ArrayInFile):
+            values = np.empty(math.prod(array.shape), array.dtype)
+            self.file.read_into(values, array.offset)
+            return values.reshape(array.shape, order=array.order)
+        try:
+            return np.asarray(array)
+        except (ValueError, RecursionError):
+            raise InputError(f"{self.path}: {video!r} holds lists of unequal lengths, expected an array") from None
+
+    def describe(self, video):
+        array = self.arrays[video]
+        array = array if isinstance(array, ArrayInFile) else self[video]
+        return tuple(array.shape), array.dtype
+
+
+class HDF5Features(Features):
+    """An HDF5 file with one data set per id, read as it is needed."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        try:
+            self.file = h5py.File(path, "r")
+            self.ids = set(self.file)
+            self.attributes = {key: _plain(value) for key, value in self.file.attrs.items()}
+        except DAMAGED as error:
+            raise InputError(f"{path}: no readable HDF5 file ({str(error)[:80]}); make it again") from None
+
+    def all_ids(self):
+        return sorted(self.ids)
+
+    def __contains__(self, video):
+        return video in self.ids
+
+    def __getitem__(self, video):
+        return self._read(video, lambda entry: entry[()])
+
+    def describe(self, video):
+        # A data set without a dataspace has no shape; it holds as much as a scalar would.
+        return self._read(video, lambda entry: (entry.shape or (), entry.dtype))
+
+    def _read(self, video, what):
+        try:
+            entry = self.file[video]
+            if isinstance(entry, h5py.Dataset):
+                return what(entry)
+        except DAMAGED as error:
+            raise InputError(f"{self.path}: {video!r} is unreadable ({str(error)[:80]}); make it again") from None
+        raise InputError(f"{self.path}: {video!r} is a group, expected one data set per video id")
+
+
+def source_file(folder, sense):
+    """The path of the features of one sense under a data set's folder, HDF5 before ``.npy``; None if there is none."""
+    subfolder, names = FILES[sense]
+    paths = (os.path.join(folder, subfolder, name) for name in names)
+    return next(filter(os.path.exists, paths), None)
+
+
+def open_source(folder, sense):
+    """Open the features of one sense ("audio" or "visual") under a data set's folder; nothing else is touched."""
+    path = source_file(folder, sense)
+    if path is None:
+        subfolder, names = FILES[sense]
+        raise InputError(
+            f"{os.path.join(folder, subfolder)}: no {' or '.join(names)}; download the {sense} features or extract them"
+        )
+    return HDF5Features(path) if path.endswith(".h5") else DictFeatures(path)
+
+
+def _plain(value):
+    return value.item() if isinstance(value, np.generic) else str(value)

@@ -1,0 +1,42 @@
+"""AudioMAE's encoder (Huang et al., Masked Autoencoders that Listen, NeurIPS 2022) as a feature extractor."""
+
+from functools import partial
+
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from model.encoders.fbank import FRAMES, MEL_BINS
+from model.encoders.weights import fit_state, read_state
+
+# What the pre-training checkpoint holds for its decoder.
+_DECODER = ("decoder_", "mask_token")
+
+
+def build_audiomae(width=768, depth=12, heads=12):
+    """The encoder, ViT-B/16 on filter banks (B, 1, 1024, 128): the mean of the 512 patch tokens, normalised: (B, 768).
+
+    The class token takes part in attention and not in the mean.
+    """
+    return VisionTransformer(
+        img_size=(FRAMES, MEL_BINS),
+        patch_size=16,
+        in_chans=1,
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        global_pool="avg",  # with it timm normalises after the mean (fc_norm), not before
+        num_classes=0,
+        weight_init="skip",  # the weights are loaded
+    )
+
+
+def load_audiomae(path):
+    """The encoder with the published weights, and the keys that are neither its own nor the decoder's.
+
+    The pre-training checkpoint has no ``fc_norm``: it keeps its initial ones and zeros, as in the released features.
+    """
+    state = read_state(path)
+    network = build_audiomae()
+    left_out = fit_state(network, state, path, ("fc_norm.weight", "fc_norm.bias"), _DECODER)
+    return network, left_out

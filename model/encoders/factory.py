@@ -1,0 +1,104 @@
+"""Encoders by name: what each takes from a clip's sound or frames, and the network that makes features of it."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+from torch import nn
+from torch.nn import functional as F
+
+from model.encoders.fbank import FRAMES, filter_bank, fit_frames, normalize, read_wav
+from model.encoders.frames import read_frames
+from model.encoders.images import NUM_FRAMES, MeanPosition, Patches, load_timm
+from model.encoders.videomae import HUB_NAME, load_videomae
+from model.encoders.weights import file_sha256, state_sha256
+from utils.errors import InputError
+
+AUDIO_ENCODERS = ("audiomae", "logmel")
+VISUAL_ENCODERS = ("videomae", "patches", "timm/<model>")
+_LOGMEL_BANDS, _LOGMEL_TIMES = 64, 12
+
+
+@dataclass
+class Encoder:
+    """``prepare(path)`` gives the input of one clip; ``network`` maps a batch of those to features (B, ...).
+
+    ``prepare`` can be sent to another process and raises MediaError for a clip it cannot read. ``attributes`` say how
+    the features are made. ``left_out``: keys of the checkpoint that the network has no use for.
+    """
+
+    name: str
+    prepare: object
+    network: nn.Module
+    attributes: dict
+    left_out: list = field(default_factory=list)
+
+
+def build_audio_encoder(name, checkpoint=None, sample_rate=None, normalize_fbank=False):
+    """``audiomae``: (768,) a clip. ``logmel``: (768,), 64 log-mel bands x 12 equal parts of the clip, no weights."""
+    if name not in AUDIO_ENCODERS:
+        raise InputError(f"--audio_encoder {name}: not one of {', '.join(AUDIO_ENCODERS)}")
+    attributes = {"encoder": name, "sample_rate": sample_rate or 0, "normalize_fbank": normalize_fbank}
+    if name == "logmel":
+        _refuse("--audio_checkpoint", checkpoint, "logmel has no weights")
+        _refuse("--normalize_fbank", normalize_fbank, "logmel is normalised in any case")
+        return Encoder(name, partial(prepare_logmel, sample_rate), nn.Identity(), attributes)
+    if not checkpoint:
+        raise InputError(
+            "--audio_checkpoint is missing: the AudioSet-2M pre-trained weights of AudioMAE (pretrained.pth, see the"
+            " README for where to get them)"
+        )
+    from model.encoders.audiomae import load_audiomae  # only here: the import takes seconds
+
+    network, left_out = load_audiomae(checkpoint)
+    attributes |= {"checkpoint": checkpoint, "checkpoint_sha256": file_sha256(checkpoint)}
+    return Encoder(name, partial(prepare_audiomae, sample_rate, normalize_fbank), network, attributes, left_out)
+
+
+def build_visual_encoder(name, checkpoint=None, pooled=False):
+    """``videomae``: (8, 196, 768) a clip. ``timm/<model>``: 8 frames x its tokens. ``patches``: (8, 4, 256).
+
+    ``pooled``: one position a frame.
+    """
+    attributes = {"encoder": name, "pooling": "pooled" if pooled else "tokens"}
+    if name == "patches":
+        _refuse("--visual_checkpoint", checkpoint, "patches has no weights")
+        network, prepare, left_out = Patches(), partial(read_frames, wanted=2 * NUM_FRAMES, side=Patches.side), []
+    elif name == "videomae":
+        network, weights = load_videomae(checkpoint)
+        prepare, left_out = partial(read_frames, wanted=network.num_frames, side=network.image_size), []
+        attributes |= {"checkpoint": checkpoint or HUB_NAME, "checkpoint_sha256": file_sha256(weights)}
+    elif name.startswith("timm/"):
+        network, options, left_out = load_timm(name.removeprefix("timm/"), checkpoint, pooled)
+        prepare = partial(read_frames, wanted=NUM_FRAMES, **options)
+        attributes |= {
+            "checkpoint": checkpoint or "timm's pretrained weights",
+            "checkpoint_sha256": file_sha256(checkpoint) if checkpoint else state_sha256(network),
+        }
+    else:
+        raise InputError(f"--visual_encoder {name}: not one of {', '.join(VISUAL_ENCODERS)}")
+    if pooled and not name.startswith("timm/"):
+        network = nn.Sequential(network, MeanPosition())
+    return Encoder(name, prepare, network, attributes, left_out)
+
+
+def prepare_audiomae(sample_rate, normalized, path):
+    """Filter bank (1, 1024, 128) of the first 10 s or so of a wav file, zero-padded."""
+    waveform, rate = read_wav(path, sample_rate)
+    bank = fit_frames(filter_bank(waveform, rate, max_frames=FRAMES))
+    return (normalize(bank) if normalized else bank)[None]
+
+
+def prepare_logmel(sample_rate, path):
+    """The whole wav file as the mean log-mel energies of 12 equal parts, (768,), band by band.
+
+    Brought to mean 0 and variance 1 like the outputs of the trained encoders, so loudness does not matter.
+    """
+    waveform, rate = read_wav(path, sample_rate)
+    bands = filter_bank(waveform, rate, _LOGMEL_BANDS).T
+    feature = F.adaptive_avg_pool1d(bands, _LOGMEL_TIMES).flatten()
+    return F.layer_norm(feature, feature.shape)
+
+
+def _refuse(flag, value, reason):
+    if value:
+        raise InputError(f"{flag}: {reason}; leave it out")

@@ -1,0 +1,86 @@
+"""Kaldi-compatible log-mel filter banks, and the sound files they are computed from."""
+
+import wave
+from functools import cache
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from utils.errors import MediaError
+
+FRAMES = 1024  # rows that AudioMAE takes: 10.24 s
+MEL_BINS = 128
+AUDIOSET_MEAN, AUDIOSET_STD = -4.2677393, 4.5689974  # of log-mel values; AudioMAE (NeurIPS 2022), section 4.1
+_WINDOW_MS, _SHIFT_MS = 25, 10
+_PREEMPHASIS = 0.97
+_LOWEST_HZ = 20.0
+_EPSILON = torch.finfo(torch.float32).eps
+
+
+def read_wav(path, expected_rate=None):
+    """A 16-bit wav file as (waveform, rate): float32 (n,), its first channel less the mean of all channels.
+
+    MediaError if the file is damaged, is of another kind, or has another rate than ``expected_rate``.
+    """
+    try:
+        with wave.open(path) as sound:
+            rate, channels, count = sound.getframerate(), sound.getnchannels(), sound.getnframes()
+            if sound.getsampwidth() != 2:
+                raise MediaError(f"the wav file has {8 * sound.getsampwidth()} bits a sample, expected 16")
+            samples = np.frombuffer(sound.readframes(count), "<i2")
+    except (wave.Error, EOFError, ValueError, RuntimeError) as error:  # RuntimeError: a chunk beyond the end
+        raise MediaError(f"not a readable wav file ({error or 'it ends early'})") from None
+    if len(samples) != count * channels:
+        raise MediaError("the wav file ends early")
+    if expected_rate and rate != expected_rate:
+        raise MediaError(f"the wav file is at {rate} Hz, others are at {expected_rate}; extract the sound again")
+    waveform = torch.from_numpy(samples.astype(np.float32) / 32768).view(-1, channels)
+    return waveform[:, 0] - waveform.mean(), rate
+
+
+def filter_bank(waveform, rate, bins=MEL_BINS, max_frames=None):
+    """Log-mel energies (frames, bins) of ``waveform`` (n,) at ``rate`` Hz, as Kaldi's ``compute-fbank-feats``.
+
+    Hann window of 25 ms every 10 ms, no energy, no dither; frames lie within the waveform (Povey et al.,
+    The Kaldi Speech Recognition Toolkit, 2011). MediaError if there is not one whole window.
+    """
+    window, shift = int(rate * 0.001 * _WINDOW_MS), int(rate * 0.001 * _SHIFT_MS)
+    if max_frames:
+        waveform = waveform[: (max_frames - 1) * shift + window]
+    if len(waveform) < window:
+        raise MediaError(f"the sound is shorter than one window of {_WINDOW_MS} ms")
+    frames = waveform.unfold(0, window, shift)
+    frames = frames - frames.mean(1, keepdim=True)
+    # Before the first sample Kaldi assumes that sample again.
+    frames = frames - _PREEMPHASIS * F.pad(frames[None], (1, 0), mode="replicate")[0, :, :-1]
+    size = 1 << (window - 1).bit_length()
+    spectrum = torch.fft.rfft(frames * torch.hann_window(window, periodic=False), size)
+    power = spectrum.real.square() + spectrum.imag.square()
+    # The last bin, at half the sampling rate, carries no weight in Kaldi.
+    return (power[:, :-1] @ _mel_weights(bins, size, rate)).clamp_min(_EPSILON).log()
+
+
+@cache
+def _mel_weights(bins, size, rate):
+    """Triangles (size / 2, bins), straight in mel, between 20 Hz and half the sampling rate."""
+    lowest, highest = _mel(torch.tensor([_LOWEST_HZ, rate / 2], dtype=torch.float64)).tolist()
+    edges = torch.linspace(lowest, highest, bins + 2, dtype=torch.float64)
+    mel = _mel(torch.arange(size // 2, dtype=torch.float64) * rate / size)[:, None]
+    rising = (mel - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - mel) / (edges[2:] - edges[1:-1])
+    return torch.minimum(rising, falling).clamp_min(0).float()
+
+
+def _mel(hertz):
+    return 1127.0 * torch.log1p(hertz / 700.0)
+
+
+def fit_frames(bank, frames=FRAMES):
+    """``bank`` (n, bins) cut, or padded with zeros, to ``frames`` rows."""
+    return F.pad(bank[:frames], (0, 0, 0, max(0, frames - len(bank))))
+
+
+def normalize(bank):
+    """Filter banks as AudioMAE was trained on them: less AudioSet's mean, over twice its standard deviation."""
+    return (bank - AUDIOSET_MEAN) / (2 * AUDIOSET_STD)

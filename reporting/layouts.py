@@ -1,0 +1,215 @@
+"""What the summaries measure, and how they order and divide the groups of runs that ``group_seeds`` gives."""
+
+import json
+
+from reporting.published import SHARED_IN_RELEASE, SOURCE, find_published, other_settings
+from reporting.runs import differing, mean_and_spread, name_settings, settings, show_value
+from reporting.tables import Cell, Column, Table, cell, mark_best
+
+# (key of results.json, head of its column, whether higher is better)
+ACCURACY = ("mean_accuracy", "mean acc.", True)
+LAST = ("last_accuracy", "last acc.", True)
+FORGETTING = ("average_forgetting", "avg. forg.", False)
+FLOOR, CEILING = "fine_tuning", "upper_bound"
+
+
+def in_order(groups):
+    """``groups`` with the floor first and the ceiling last; those of one method by the options that differ."""
+    ordered = []
+    for _, mine in split(groups, ("method", "classifier")):
+        options = differing(settings_of(mine))
+        ordered += sorted(mine, key=lambda group: [_sortable(settings(group[1][0]).get(name)) for name in options])
+    return sorted(ordered, key=lambda group: _is(CEILING, group[1]) - _is(FLOOR, group[1]))
+
+
+def split(groups, options):
+    """``groups`` by their values of ``options``: a list of (values, groups), in order of first appearance."""
+    parts = {}
+    for group in groups:
+        parts.setdefault(tuple(settings(group[1][0])[option] for option in options), []).append(group)
+    return list(parts.items())
+
+
+def measured(measure, cases):
+    """The Cell of each of ``cases``, lists of runs; the best are marked if there is a choice."""
+    key, _, highest = measure
+    cells = [cell([run[key] for run in runs]) for runs in cases]
+    competing = [index for index, runs in enumerate(cases) if runs and not _is(CEILING, runs)]
+    if len(competing) > 1:
+        marked = mark_best([cells[index] for index in competing], highest)
+        for index, each in zip(competing, marked, strict=True):
+            cells[index] = each
+    return cells
+
+
+def best_note(columns, groups):
+    """The line below a table that says what is marked in these columns of Cells; no line if nothing is."""
+    if not any(each.best for column in columns for each in column):
+        return []
+    ceiling = any(_is(CEILING, runs) for _, runs in groups)
+    return ["Best of each column marked" + (f"; {CEILING}, which keeps all data, takes no part." if ceiling else ".")]
+
+
+def settings_of(groups):
+    """The settings of each group."""
+    return [settings(runs[0]) for _, runs in groups]
+
+
+def _is(method, runs):
+    return runs[0]["arguments"]["method"] == method
+
+
+def _sortable(value):
+    """What is on or unset before what is off, numbers by size, the rest as text."""
+    if isinstance(value, bool) or value is None:
+        return (0, value is False, "")
+    if isinstance(value, (int, float)):
+        return (1, value, "")
+    if isinstance(value, list) and all(isinstance(each, (int, float)) for each in value):
+        return (2, sum(value) / max(len(value), 1), str(value))
+    return (3, 0, str(value))
+
+
+MODALITIES = ("audio", "visual", "audio-visual")
+
+
+def method_tables(groups):
+    """One Table per data set: a row per method, classifier and differing option, columns modality x measure.
+
+    Beside a column stand the published numbers where there are some, and the difference to them.
+    """
+    return [_method_table(dataset, mine) for (dataset,), mine in split(groups, ("dataset",))]
+
+
+def _method_table(dataset, groups):
+    rows = _rows_by_modality(in_order(groups))
+    columns, cells, notes = [Column("method")], [], []
+    for modality in MODALITIES:
+        cases = [by_modality.get(modality, []) for _, by_modality in rows]
+        if any(cases):
+            for measure in (ACCURACY, FORGETTING):
+                heads, block = _block(modality, measure, cases)
+                columns += heads
+                cells += block
+            notes += _published_notes(rows, modality)
+    body = [[name, *row] for (name, _), row in zip(rows, zip(*cells, strict=True), strict=True)]
+    return Table(dataset, columns, body, tuple(dict.fromkeys(best_note(cells, groups) + notes)))
+
+
+def _rows_by_modality(groups):
+    """A list of (name, {modality: runs}). Options that differ only between modalities, as presets do, make no rows."""
+    rows = {}
+    for (method, classifier), mine in split(groups, ("method", "classifier")):
+        told = {option for _, peers in split(mine, ("modality",)) for option in differing(settings_of(peers))}
+        for _, runs in mine:
+            own = settings(runs[0])
+            key = {"method": method, "classifier": classifier, **{option: own.get(option) for option in sorted(told)}}
+            rows.setdefault(json.dumps(key), {})[own["modality"]] = runs
+    names = name_settings([json.loads(key) for key in rows])
+    return list(zip(names, rows.values(), strict=True))
+
+
+def _block(modality, measure, cases):
+    """Columns and their Cells for one measure; ``cases`` are the runs of each row, of this modality."""
+    key, head, _ = measure
+    columns, block = [Column(head, modality)], [measured(measure, cases)]
+    published = [find_published(settings(runs[0])) if runs else None for runs in cases]
+    if any(published):
+        theirs = [Cell(entry[key]) if entry else Cell(None) for entry in published]
+        pairs = zip(block[0], theirs, strict=True)
+        short = head.split()[-1]
+        columns += [Column(f"published {short}", modality), Column(f"diff. {short}", modality)]
+        block += [theirs, [_difference(ours, other) for ours, other in pairs]]
+    return columns, block
+
+
+def _difference(ours, theirs):
+    known = ours.value is not None and theirs.value is not None
+    return Cell(ours.value - theirs.value if known else None, signed=True)
+
+
+def _published_notes(rows, modality):
+    notes = []
+    for name, by_modality in rows:
+        mine = settings(by_modality[modality][0]) if modality in by_modality else {}
+        entry = find_published(mine)
+        if entry:
+            notes.append(f"Published: {SOURCE}.")
+            others = [
+                f"{option} {show_value(here)} ({show_value(there)})"
+                for option, here, there in other_settings(entry, mine)
+            ]
+            if others:
+                notes.append(f"{name}, {modality}: other settings than the published: {', '.join(others)}.")
+    return notes
+
+
+def option_tables(groups):
+    """One Table per data set, method, classifier and modality of which there are runs with different options."""
+    by = ("dataset", "method", "classifier", "modality")
+    return [_option_table(key, mine) for key, mine in split(groups, by) if len(mine) > 1]
+
+
+def _option_table(key, groups):
+    """A row per combination of the options that differ, in their order."""
+    groups = in_order(groups)
+    all_settings = settings_of(groups)
+    options = differing(all_settings)
+    cases = [runs for _, runs in groups]
+    measures = (ACCURACY, LAST, FORGETTING)
+    columns = [Column(name) for name in (*options, "seeds", *(head for _, head, _ in measures))]
+    told = [[show_value(mine.get(name)) for name in options] for mine in all_settings]
+    cells = [measured(measure, cases) for measure in measures]
+    rows = [
+        [*mine, str(len(runs)), *each] for mine, runs, each in zip(told, cases, zip(*cells, strict=True), strict=True)
+    ]
+    dataset, method, classifier, modality = key
+    name = method if classifier == "linear" else f"{method} {classifier}"
+    return Table(f"{name}, {modality}, {dataset}", columns, rows, tuple(best_note(cells, groups)))
+
+
+MEASURES = (LAST, ACCURACY, FORGETTING)
+MEGABYTE = 1e6
+
+
+def summary_tables(groups):
+    """One Table per data set and modality, a row per group; seconds of training and evaluation, MB after all steps."""
+    return [_summary_table(key, in_order(mine)) for key, mine in split(groups, ("dataset", "modality"))]
+
+
+def _summary_table(key, groups):
+    cases = [runs for _, runs in groups]
+    cells = [measured(measure, cases) for measure in MEASURES]
+    heads = ["method", "runs", *(head for _, head, _ in MEASURES), "seconds", "MB kept"]
+    rows = [
+        [name, str(len(runs)), *each, _mean(map(_seconds, runs)), _mean(map(_megabytes, runs))]
+        for (name, runs), each in zip(groups, zip(*cells, strict=True), strict=True)
+    ]
+    return Table(", ".join(key), [Column(head) for head in heads], rows, tuple(best_note(cells, groups)))
+
+
+def _mean(values):
+    return Cell(*mean_and_spread(values))
+
+
+def _seconds(run):
+    return sum(run["seconds_per_step"]) if "seconds_per_step" in run else None
+
+
+def _megabytes(run):
+    return run["kept_bytes_per_step"][-1] / MEGABYTE if "kept_bytes_per_step" in run else None
+
+
+def notes_on_splits(groups):
+    """A line for each row with shared videos, and for each without where the released splits have them."""
+    for name, runs in groups:
+        share = max(run.get("test_clips_sharing_videos") or 0 for run in runs)
+        told = all("test_clips_sharing_videos" in run for run in runs)
+        released = SHARED_IN_RELEASE.get(runs[0]["arguments"]["dataset"], 0)
+        if share:
+            yield f"{name}: {100 * share:.1f} % of the test clips share their source video with training clips"
+        elif told and released:
+            yield (
+                f"{name}: splits without shared source videos; in the released splits {100 * released:.1f} % of the"
+                " test clips share theirs with training clips"
+            )

@@ -1,0 +1,146 @@
+"""Which clip belongs to which class and split, from ``splits.csv`` or the released ``.npy`` triple."""
+
+import csv
+import os
+from dataclasses import dataclass
+
+from features.npy_dict import load_npy_dict
+from utils.errors import InputError
+from utils.files import write_text, written_aside
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass
+class Splits:
+    """``classes``: names in class order. ``clips``: split -> {video id: class index}, in the file's own order."""
+
+    classes: list
+    clips: dict
+    source: str
+
+
+def read_splits(folder):
+    """Read the splits of the data set in ``folder``: ``splits.csv`` if it is there, else the released triple."""
+    table = os.path.join(folder, "splits.csv")
+    if os.path.exists(table):
+        return read_splits_csv(table, os.path.join(folder, "classes.txt"))
+    if os.path.exists(os.path.join(folder, "all_classId_vid_dict.npy")):
+        return read_released_splits(folder)
+    raise InputError(f"{folder}: no splits.csv (video_id,label,split) and no all_classId_vid_dict.npy; add one of them")
+
+
+def read_splits_csv(path, classes_path):
+    """Rows ``video_id,label,split``; class order from ``classes.txt`` (a name a line), else of first appearance."""
+    clips = {split: {} for split in SPLITS}
+    seen, order = {}, {}
+    for number, row in _rows(path):
+        video, label, split = (row[column].strip() for column in ("video_id", "label", "split"))
+        if split not in clips:
+            raise InputError(f"{path}, line {number}: split {split!r} is not one of {', '.join(SPLITS)}")
+        if not video or not label:
+            raise InputError(f"{path}, line {number}: empty video_id or label; fill it in or remove the line")
+        if video in seen:
+            raise InputError(f"{path}, line {number}: {video!r} is already on line {seen[video]}; keep one of the two")
+        seen[video] = number
+        order.setdefault(label, len(order))
+        clips[split][video] = label
+    classes = _class_names(classes_path, order) if os.path.exists(classes_path) else list(order)
+    index = {name: position for position, name in enumerate(classes)}
+    return Splits(classes, {split: {v: index[c] for v, c in part.items()} for split, part in clips.items()}, path)
+
+
+def _rows(path):
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = {"video_id", "label", "split"} - set(reader.fieldnames or ())
+            if missing:
+                raise InputError(f"{path}: no column {', '.join(sorted(missing))}; the header is video_id,label,split")
+            for row in reader:
+                if None in row.values() or None in row:
+                    raise InputError(f"{path}, line {reader.line_num}: not as many values as columns; quote commas")
+                yield reader.line_num, row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable UTF-8 csv file ({error})") from None
+
+
+def _class_names(path, used):
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            names = [line.strip() for line in file if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a readable UTF-8 text file ({error})") from None
+    unknown = [name for name in used if name not in set(names)]
+    if unknown:
+        raise InputError(f"{path}: label {unknown[0]!r} of splits.csv is not in it; add it, or remove the file")
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise InputError(f"{path}: class {repeated!r} stands in it twice; keep one of the two")
+    return names
+
+
+def read_released_splits(folder):
+    """The released triple of 0-d object arrays; clips keep the order of ``all_classId_vid_dict.npy``."""
+    path = os.path.join(folder, "all_classId_vid_dict.npy")
+    names = _checked(load_npy_dict, os.path.join(folder, "category_encode_dict.npy"), str, int)
+    by_class = load_npy_dict(path)
+    if sorted(names.values()) != list(range(len(names))):
+        raise InputError(f"{folder}/category_encode_dict.npy: class ids are not 0..{len(names) - 1}")
+    if set(by_class) != set(SPLITS) or not all(isinstance(part, dict) for part in by_class.values()):
+        raise InputError(f"{path}: expected the splits {', '.join(SPLITS)}, each a dict of class id -> video ids")
+    clips = {split: {} for split in SPLITS}
+    for split in SPLITS:
+        for label in sorted(by_class[split], key=str):
+            _add_class(path, clips, split, label, by_class[split][label], len(names))
+    _check_categories(folder, clips, names)
+    return Splits(sorted(names, key=names.get), clips, path)
+
+
+def _add_class(path, clips, split, label, videos, num_classes):
+    if not isinstance(label, int) or not 0 <= label < num_classes:
+        raise InputError(f"{path}: class id {label!r} in split {split} is not in category_encode_dict.npy")
+    if not isinstance(videos, list) or not all(isinstance(video, str) for video in videos):
+        raise InputError(f"{path}: class {label} of split {split} is not a list of video ids")
+    for video in videos:
+        other = next((name for name, part in clips.items() if video in part), None)
+        if other:
+            raise InputError(f"{path}: {video!r} stands twice, in {other} and in {split}; keep one of the two")
+        clips[split][video] = label
+
+
+def _check_categories(folder, clips, names):
+    path = os.path.join(folder, "all_id_category_dict.npy")
+    if not os.path.exists(path):
+        return
+    categories = load_npy_dict(path)
+    for split, part in clips.items():
+        for video, label in part.items():
+            told = categories.get(split, {}).get(video) if isinstance(categories.get(split), dict) else None
+            if not isinstance(told, str) or names.get(told) != label:
+                raise InputError(
+                    f"{path}: {video!r} in {split} is {told!r} here but class {label} in all_classId_vid_dict.npy;"
+                    " take the three files from one release"
+                )
+
+
+def _checked(load, path, key, value):
+    content = load(path)
+    if not content or not all(isinstance(k, key) and isinstance(v, value) for k, v in content.items()):
+        raise InputError(f"{path}: expected a dict of {key.__name__} -> {value.__name__}")
+    return content
+
+
+def write_splits(folder, splits):
+    """Write ``splits.csv`` and ``classes.txt`` to ``folder``; read back they give ``splits`` again."""
+    os.makedirs(folder, exist_ok=True)
+    write_text(os.path.join(folder, "classes.txt"), "".join(f"{name}\n" for name in splits.classes))
+    with (
+        written_aside(os.path.join(folder, "splits.csv")) as aside,
+        open(aside, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(("video_id", "label", "split"))
+        for split in SPLITS:
+            for video, label in splits.clips[split].items():
+                writer.writerow((video, splits.classes[label], split))

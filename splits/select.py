@@ -1,0 +1,49 @@
+"""What must hold before training: classes, clips and features that fit together."""
+
+import numpy as np
+
+from splits.formats import SPLITS
+from utils.errors import InputError
+
+
+def choose_classes(splits, num_classes, class_order_seed):
+    found = len(splits.classes)
+    if not found:
+        raise InputError(f"{splits.source}: no clip in split train; add some")
+    count = found if num_classes is None else num_classes
+    if not 1 <= count <= found:
+        raise InputError(f"--num_classes {count}: {splits.source} has {found} classes")
+    order = np.arange(count)
+    if class_order_seed is not None:
+        order = np.random.default_rng(class_order_seed).permutation(count)
+    new_label = {int(old): new for new, old in enumerate(order)}
+    clips = {
+        split: {video: new_label[label] for video, label in part.items() if label in new_label}
+        for split, part in splits.clips.items()
+    }
+    return [splits.classes[label] for label in order], clips
+
+
+def drop_missing(feature, clips, allow_missing):
+    missing = [video for split in SPLITS for video in clips[split] if video not in feature]
+    if not missing:
+        return clips
+    some = f"{feature.path}: no feature for {len(missing)} clips of the splits: {', '.join(missing[:5])}"
+    if not allow_missing:
+        raise InputError(f"{some}; extract them, or pass --allow_missing to leave them out of every split")
+    print(f"{some}; left out of every split (--allow_missing)", flush=True)
+    gone = set(missing)
+    return {split: {v: label for v, label in part.items() if v not in gone} for split, part in clips.items()}
+
+
+def check_classes(source, classes, clips):
+    present = {split: set(part.values()) for split, part in clips.items()}
+    for split in SPLITS:
+        if not present[split]:
+            raise InputError(f"{source}: no clip in split {split}; add some")
+    for label, name in enumerate(classes):
+        lacking = [split for split in SPLITS if label not in present[split]]
+        if lacking:
+            raise InputError(
+                f"{source}: class {name!r} has no {' and no '.join(lacking)} clip; add some, or remove the class"
+            )
