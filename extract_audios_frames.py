@@ -31,7 +31,7 @@ from utils.command_line import (
 )
 from utils.datasets import find_dataset
 from utils.errors import MediaError, command
-from utils.files import only_writer
+from utils.files import file_lock
 
 WHAT = {"audio": "audio", "visual": "frames"}
 
@@ -47,7 +47,7 @@ def main(arguments=None):
     ids = sorted(videos.paths) if ids is None else ids
     for path in (folder.path, folder.audios, folder.frames):
         os.makedirs(path, exist_ok=True)
-    with only_writer(os.path.join(folder.path, ".lock"), folder.path):
+    with file_lock(os.path.join(folder.path, ".lock"), folder.path):
         folder.start_record(recorded_options(args), ffmpeg_version())
         remove_partial(folder.audios, folder.frames)
         failures, new, there = extract(args, folder, videos, ids)

@@ -25,7 +25,7 @@ from utils.command_line import SENSES, OneLineParser, add_data_options, cores, n
 from utils.datasets import find_dataset
 from utils.devices import Group
 from utils.errors import InputError, command
-from utils.files import only_writer
+from utils.files import file_lock
 
 FILES = {
     "audio": os.path.join("audio_pretrained_feature", "audio_features.h5"),
@@ -47,7 +47,7 @@ def main(arguments=None):
     # All that can be refused is refused before the first clip.
     encoders = {sense: BUILD[sense](args, raw) for sense in senses}
     os.makedirs(data, exist_ok=True)
-    with only_writer(os.path.join(data, ".extraction.lock"), data) if group.leads else nullcontext():
+    with file_lock(os.path.join(data, ".extraction.lock"), data) if group.leads else nullcontext():
         writers = {sense: open_writer(args, raw, data, sense, encoders[sense], group) for sense in senses}
         group.barrier()
         done = [extract_sense(args, raw, sense, ids, encoders[sense], writers[sense], group) for sense in senses]

@@ -23,7 +23,7 @@ from extraction.ffmpeg import find_ffmpeg
 from splits.formats import Splits, write_splits
 from utils.command_line import DATA_ROOT, RAW_ROOT, OneLineParser, cores, positive, seed
 from utils.errors import InputError, command
-from utils.files import written_aside
+from utils.files import atomic_path
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ROWS, COLUMNS = (697, 770, 852, 941), (1209, 1336, 1477)  # Hz
@@ -150,7 +150,7 @@ def make_videos(clips, digits, folder):
 
 def write_video(path, frames, sound):
     """Encode grey ``frames`` (T, H, W) uint8 and ``sound`` (N,) within -1 to 1 as mp4, whole or not at all."""
-    with written_aside(path) as aside, tempfile.NamedTemporaryFile(suffix=".wav") as track:
+    with atomic_path(path) as aside, tempfile.NamedTemporaryFile(suffix=".wav") as track:
         with wave.open(track.name, "wb") as file:
             file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
             file.writeframes((sound * 32767).astype("<i2").tobytes())

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 
 from utils.errors import InputError
-from utils.files import written_aside
+from utils.files import atomic_path
 from utils.seeding import random_state
 
 # A checkpoint within a step is due when this many times the time it takes has passed since the last one.
@@ -64,7 +64,7 @@ def save(path, content):
     buffer = io.BytesIO()
     torch.save(content | {"random": random_state()}, buffer)
     # Written by Python, whose errors name what is wrong with the disk.
-    with written_aside(path) as aside, open(aside, "wb") as file:
+    with atomic_path(path) as aside, open(aside, "wb") as file:
         file.write(buffer.getbuffer())
 
 

@@ -15,7 +15,7 @@ from engine.options import build_parser, resolve
 from engine.run_files import ARGUMENTS, EPOCHS_HEADER, FOLDERS, LOCK, NOT_DEFINING, read_results
 from utils.datasets import find_dataset
 from utils.errors import InputError
-from utils.files import only_writer, write_json, write_text
+from utils.files import file_lock, write_json, write_text
 
 
 def defining(args):
@@ -51,7 +51,7 @@ class RunFolder:
             yield self
             return
         os.makedirs(self.path, exist_ok=True)
-        with only_writer(self.file(LOCK), "this run"):
+        with file_lock(self.file(LOCK), "this run"):
             self._refuse_others()
             self._clear(everything=self.args.overwrite)
             self._describe(data)

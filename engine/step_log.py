@@ -11,7 +11,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from utils.errors import InputError
-from utils.files import written_aside
+from utils.files import atomic_path
 from utils.seeding import set_random_state
 
 log = logging.getLogger("avcil")
@@ -170,5 +170,5 @@ def _save(figure, path):
     for axes in figure.axes:
         axes.grid(alpha=0.3)
     FigureCanvasAgg(figure)
-    with written_aside(path) as aside:
+    with atomic_path(path) as aside:
         figure.savefig(aside, dpi=150)

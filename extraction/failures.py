@@ -4,7 +4,7 @@ import csv
 import os
 from dataclasses import astuple, dataclass
 
-from utils.files import written_aside
+from utils.files import atomic_path
 
 NAME = "failed.csv"
 _UTF8 = {"encoding": "utf-8", "errors": "backslashreplace"}  # a file name may hold bytes that are not UTF-8
@@ -33,7 +33,7 @@ def write_failures(folder, failures, tried):
     """List ``failures`` in ``folder`` and return the path; earlier ones stay unless ``tried``: pairs (id, what)."""
     kept = [failure for failure in read_failures(folder) if (failure.id, failure.what) not in tried]
     path = os.path.join(folder, NAME)
-    with written_aside(path) as aside, open(aside, "w", newline="", **_UTF8) as file:
+    with atomic_path(path) as aside, open(aside, "w", newline="", **_UTF8) as file:
         rows = csv.writer(file)
         rows.writerow(_HEADER)
         rows.writerows(map(astuple, sorted({*kept, *failures})))

@@ -9,6 +9,7 @@ import wave
 from functools import cache
 
 from utils.errors import InputError, MediaError
+from utils.files import UMASK, sync
 
 DEFAULT_SAMPLE_RATE = 11430  # of the released features; AudioMAE itself was trained on 16000
 PARTIAL = ".partial-"
@@ -18,11 +19,6 @@ _COMMON = ("-nostdin", "-hide_banner", "-nostats", "-protocol_whitelist", "file"
 _STREAM = re.compile(r"^\s*Stream #\d+:\d+.*?: (Audio|Video): (.*)$", re.MULTILINE)
 _COMPLAINT = re.compile(r"error|invalid|fail|could not|cannot|unable|not found|no space|denied", re.IGNORECASE)
 _TAG = re.compile(r"^(\[[^\]]*\]\s*)+")
-# Read once: it can only be read by setting it, which threads would do to one another.
-_UMASK = os.umask(0)
-
-
-os.umask(_UMASK)
 
 
 @cache
@@ -59,7 +55,7 @@ def extract_wav(video, wav, sample_rate=DEFAULT_SAMPLE_RATE, timeout=600):
         with wave.open(aside) as sound:
             if not sound.getnframes():
                 raise MediaError("the decoder produced no sound")
-        _flush(aside)
+        sync(aside)
         os.replace(aside, wav)
 
 
@@ -73,7 +69,7 @@ def extract_frames(video, frames, frame_rate, short_side=0, timeout=600):
         scale = f"scale='if(gt(iw,ih),-2,{short_side})':'if(gt(iw,ih),{short_side},-2)'"
         options = ("-an", "-sn", "-dn", *(("-vf", scale) if short_side else ()), "-r", str(frame_rate), "-q:v", "2")
         _run(video, (*options, "%06d.jpg"), folder, timeout, "Video")
-        os.chmod(folder, 0o777 & ~_UMASK)
+        os.chmod(folder, 0o777 & ~UMASK)
         os.rename(folder, frames)
 
 
@@ -123,8 +119,3 @@ def _complaints(log):
     lines = (line.removeprefix("Error opening input files: ") for line in lines)
     told = [line for line in lines if _COMPLAINT.search(line) and line != "Conversion failed!"]
     return told or ["ffmpeg does not say why"]
-
-
-def _flush(path):
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())

@@ -28,7 +28,7 @@ from features.store import fingerprint, index_path, read_header
 from utils.command_line import DATA_ROOT, SENSES, OneLineParser
 from utils.datasets import dataset_folder
 from utils.errors import InputError, command
-from utils.files import only_writer, write_json, written_aside
+from utils.files import TEMPORARY, atomic_path, file_lock, remove, write_json
 
 
 def convert(source, folder, sense, dtype, skip_bad=False):
@@ -47,7 +47,7 @@ def convert(source, folder, sense, dtype, skip_bad=False):
         write_json(path, index | {"ids": list(kept), "crc32": list(kept.values())} | about)
     except BaseException:
         for file in files:
-            _remove(file)
+            remove(file)
         raise
     _clean(path)
     return len(kept), sum(map(os.path.getsize, files)), skipped
@@ -56,7 +56,7 @@ def convert(source, folder, sense, dtype, skip_bad=False):
 def _write_arrays(source, ids, shape, dtype, files, skip_bad):
     """Stream the clips into the array, and their mean tokens into the second; then read all back and compare."""
     kept, skipped, means = {}, [], []
-    with written_aside(files[0]) as aside:
+    with atomic_path(files[0]) as aside:
         with open(aside, "wb") as file:
             _write_header(file, (len(ids), *shape), dtype)
             for video in _bar(ids, "Converting"):
@@ -76,7 +76,7 @@ def _write_arrays(source, ids, shape, dtype, files, skip_bad):
         _refuse(source, ids, skipped, dtype, skip_bad)
         _verify(aside, kept)
     if len(files) > 1:
-        with written_aside(files[1]) as aside:
+        with atomic_path(files[1]) as aside:
             np.save(aside, np.stack(means))
     return kept, skipped
 
@@ -121,14 +121,9 @@ def _clean(path):
         named = {index["array"], index["means"]}
     folder, sense = os.path.dirname(path), os.path.basename(path).removesuffix("_store.json")
     for name in os.listdir(folder):
-        ours = name.lstrip(".").startswith((f"{sense}_store-", f"{sense}_means-")) and name.endswith(".npy")
+        ours = name.removeprefix(TEMPORARY).startswith((f"{sense}_store-", f"{sense}_means-")) and name.endswith(".npy")
         if ours and name not in named:
-            _remove(os.path.join(folder, name))
-
-
-def _remove(path):
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+            remove(os.path.join(folder, name))
 
 
 @command
@@ -137,7 +132,7 @@ def main(arguments=None):
     folder = dataset_folder(args.data_root, args.dataset)
     for sense in SENSES[args.modality]:
         source = open_source(folder, sense)
-        with only_writer(index_path(folder, sense) + ".lock", "this store"):
+        with file_lock(index_path(folder, sense) + ".lock", "this store"):
             count, size, skipped = convert(source, folder, sense, args.dtype, args.skip_bad)
         left_out = f"; left out {len(skipped)} with bad values: {', '.join(skipped[:5])}" if skipped else ""
         print(

@@ -8,7 +8,7 @@ import numpy as np
 
 from features.npy_dict import ArrayInFile, map_npy_dict
 from utils.errors import InputError
-from utils.files import OpenFile
+from utils.files import RandomAccessFile
 
 FILES = {
     "audio": ("audio_pretrained_feature", ("audio_features.h5", "audio_pretrained_feature_dict.npy")),
@@ -54,7 +54,7 @@ class DictFeatures(Features):
     def __init__(self, path):
         super().__init__(path)
         self.arrays = map_npy_dict(path)
-        self.file = OpenFile(path)
+        self.file = RandomAccessFile(path)
 
     def all_ids(self):
         return list(self.arrays)

@@ -14,7 +14,7 @@ import numpy as np
 from features.npy_dict import ArrayInFile
 from features.sources import FILES, Features, open_source, source_file
 from utils.errors import InputError
-from utils.files import OpenFile
+from utils.files import RandomAccessFile
 
 CURE = "remove it, or make it again (python features/convert.py)"
 
@@ -56,7 +56,7 @@ class StoreFeatures(Features):
         if len(self.row_of) != len(index["ids"]):
             raise InputError(f"{path}: an id stands in it twice; {CURE}")
         array, self.array = _open_array(path, index["array"], len(self.row_of))
-        self.file = OpenFile(array)
+        self.file = RandomAccessFile(array)
         if index["means"]:
             means, _ = _open_array(path, index["means"], len(self.row_of))
             self.means = np.load(means, mmap_mode="r")

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from utils.errors import InputError
-from utils.files import written_aside
+from utils.files import atomic_path
 
 # Differences in these do not make features of another kind.
 _NOT_COMPARED = {"checkpoint", "ffmpeg", "software"}
@@ -50,7 +50,7 @@ class FeatureWriter:
         """Store ``features``, id -> array, all or nothing."""
         self.parts.mkdir(exist_ok=True)
         # A name of its own: writers on other machines need not be asked.
-        with written_aside(self.parts / f"{uuid.uuid4().hex}.h5") as aside, h5py.File(aside, "w") as file:
+        with atomic_path(self.parts / f"{uuid.uuid4().hex}.h5") as aside, h5py.File(aside, "w") as file:
             self._write_attributes(file)
             for video in sorted(features):
                 file.create_dataset(video, data=features[video], track_times=False)
@@ -68,7 +68,7 @@ class FeatureWriter:
             # Of an id in a part and in the file, which a kill between the last two steps leaves, the file's counts.
             for path in [*parts, *([self.path] if self.path.exists() else [])]:
                 where |= dict.fromkeys(_ids(path), path)
-            with written_aside(self.path) as aside, h5py.File(aside, "w") as merged:
+            with atomic_path(self.path) as aside, h5py.File(aside, "w") as merged:
                 self._write_attributes(merged)
                 _copy(where, merged, stack)
         shutil.rmtree(self.parts)

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from utils.errors import InputError
-from utils.files import written_aside
+from utils.files import atomic_path
 
 FORMATS = (".png", ".pdf", ".svg")
 # The same picture is the same file.
@@ -85,5 +85,5 @@ def _square(values):
 
 def _save(figure, path):
     FigureCanvasAgg(figure)
-    with mpl.rc_context({"svg.hashsalt": "avcil"}), written_aside(path) as aside:
+    with mpl.rc_context({"svg.hashsalt": "avcil"}), atomic_path(path) as aside:
         figure.savefig(aside, dpi=150, metadata=UNDATED.get(os.path.splitext(path)[1]))

@@ -12,7 +12,7 @@ from reporting.page import page
 from reporting.style import FORMATS, figure_style, missing_letters, render
 from reporting.tables import steps_table
 from utils.errors import InputError
-from utils.files import write_text, written_aside
+from utils.files import atomic_path, write_text
 
 
 def check_targets(figures, html, style):
@@ -61,7 +61,7 @@ def write_report(groups, summary, figures=None, html=None, style=None):
 def _save(folder, stem, files):
     for format, content in files.items():
         path = os.path.join(folder, f"{stem}.{format}")
-        with _told("--figures", path), written_aside(path) as aside, open(aside, "wb") as file:
+        with _told("--figures", path), atomic_path(path) as aside, open(aside, "wb") as file:
             file.write(content)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from features.npy_dict import load_npy_dict
 from utils.errors import InputError
-from utils.files import write_text, written_aside
+from utils.files import atomic_path, write_text
 
 SPLITS = ("train", "val", "test")
 
@@ -136,7 +136,7 @@ def write_splits(folder, splits):
     os.makedirs(folder, exist_ok=True)
     write_text(os.path.join(folder, "classes.txt"), "".join(f"{name}\n" for name in splits.classes))
     with (
-        written_aside(os.path.join(folder, "splits.csv")) as aside,
+        atomic_path(os.path.join(folder, "splits.csv")) as aside,
         open(aside, "w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)

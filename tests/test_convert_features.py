@@ -125,7 +125,7 @@ def test_a_killed_conversion_leaves_the_old_store_or_none(data):
     for delay in (0.0, 0.05, 0.1):
         process = subprocess.Popen([*command, "--modality", "visual"], stdout=subprocess.DEVNULL)
         folder = features(data, "visual").parent
-        while process.poll() is None and not list(folder.glob(".visual_store-*")):
+        while process.poll() is None and not list(folder.glob(".avcil-visual_store-*")):
             time.sleep(0.002)
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)

@@ -217,7 +217,7 @@ def test_values_that_are_not_finite_are_failures(tmp_path):
 def test_a_second_writer_is_refused(tmp_path, raw, capsys):
     (tmp_path / "data" / "mine").mkdir(parents=True)
     lock = tmp_path / "data" / "mine" / ".extraction.lock"
-    code = f"from utils.files import only_writer\nwith only_writer({str(lock)!r}, 'x'): print('held'), input()"
+    code = f"from utils.files import file_lock\nwith file_lock({str(lock)!r}, 'x'): print('held'), input()"
     other = subprocess.Popen([sys.executable, "-uc", code], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b"held\n"
     with pytest.raises(SystemExit, match="2"):

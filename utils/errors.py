@@ -39,6 +39,12 @@ def command(main=None, *, after_interrupt=""):
     return run
 
 
+def first_line(error: object, length: int = 100) -> str:
+    """The first line of an error's message, or its type's name where it has none, cut to ``length`` signs."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:length]
+
+
 def _fail(message, code):
     sys.stdout.flush()
     print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
