@@ -15,13 +15,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from utils.losses import (
-    attention_distillation,
-    class_contrastive,
-    instance_contrastive,
-    separated_cross_entropy,
-    task_wise_distillation,
-)
+from methods.avcil import attention_distillation, class_contrastive, instance_contrastive
+from utils.losses import separated_cross_entropy, task_wise_distillation
 
 
 class Clips(Dataset):

@@ -1,14 +1,19 @@
 """Methods that learn by gradient descent: epochs over batches, and the best epoch by validation."""
 
 import copy
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
+from dataloader import Batch, IncrementalData
 from engine.evaluate import accuracy
 from engine.learner import Learner
-from engine.step_log import warn
+from engine.step_log import StepLog, warn
+from engine.tasks import Task
 from model.heads import GrowingLinear
 from model.network import PRECISIONS, AudioVisualNet
 from utils.errors import InputError
@@ -26,50 +31,50 @@ class GradientLearner(Learner):
     has_epochs = True
     precisions = ("fp32", "tf32", "bf16")
     has_teacher = False
-    head = GrowingLinear
+    head = GrowingLinear  # the class of the classifier
 
-    def __init__(self, args, data, device):
+    def __init__(self, args: Any, data: IncrementalData, device: torch.device):
         super().__init__(args, data, device)
         self.network = self.teacher = None
-        self.lessons = None
+        self.teacher_cache = None
         self.sizes = []  # classes added to the head at each step
         self.memory = ExemplarMemory(args.memory_size)
 
     # What a method writes.
 
-    def losses(self, batch, task):
+    def losses(self, batch: Batch, task: Task) -> dict[str, torch.Tensor]:
         """Named scalar losses of a batch, whose sum is minimised. By default cross-entropy over all classes seen."""
         logits = self.forward(self.network, batch)["logits"]
         return {"cross_entropy": F.cross_entropy(logits, batch.label)}
 
-    def scores(self, batch):
+    def scores(self, batch: Batch) -> torch.Tensor:
         self.network.eval()
         return self.forward(self.network, batch)["logits"]
 
     # What a method may change.
 
-    def training_clips(self, task):
+    def training_clips(self, task: Task) -> np.ndarray:
         """Indices of the clips that an epoch goes through once."""
         return self.data.clips("train", task.new)
 
-    def choose_exemplars(self, task, quota):
+    def choose_exemplars(self, task: Task, quota: int) -> dict[int, list[str]]:
         """Up to ``quota`` clips to keep of each new class, best first: {class: ids}."""
         return {label: choose_randomly(videos, quota) for label, videos in self.data.ids_by_class(task.new).items()}
 
-    def lesson(self, batch):
-        """What a method wants to know of the teacher about each clip: a dict of tensors with one row per clip."""
+    def teacher_outputs(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """What the losses need of the teacher, a row per clip; computed once a step (``cached_outputs``)."""
         return {"logits": self.forward(self.teacher, batch)["logits"]}
 
-    def grow_head(self, task):
+    def grow_head(self, task: Task) -> None:
         """Make room in the classifier for the new classes."""
         self.network.classifier.grow(task.num_new)
 
-    def prepare_scores(self, task):
+    def prepare_scores(self, task: Task) -> None:
         """Called after every epoch, before validation."""
 
     # What all of them share.
 
-    def new_network(self, num_classes):
+    def new_network(self, num_classes: int) -> nn.Module:
         """A freshly initialised network for ``num_classes`` classes."""
         self.sizes = [num_classes]
         data = self.data
@@ -77,24 +82,24 @@ class GradientLearner(Learner):
         network = AudioVisualNet(self.args.modality, num_classes, data.audio_dim, data.visual_dim, self.head, precision)
         return network.to(self.device)
 
-    def forward(self, network, batch):
+    def forward(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:
         return network(batch.audio, batch.visual)
 
-    def batches(self, clips):
+    def batches(self, clips: np.ndarray) -> Iterator[Batch]:
         """The Batch objects of ``clips`` (indices) in order, of the size for inference."""
         size = self.args.infer_batch_size
         return self.data.batches([clips[start : start + size] for start in range(0, len(clips), size)])
 
-    def take_lessons(self, task):
-        """Ask the teacher once about every clip that the epochs of ``task`` use."""
+    def cache_teacher(self, task: Task) -> None:
+        """Compute ``teacher_outputs`` of every clip that the epochs of ``task`` use."""
         clips = np.union1d(self.training_clips(task), self.exemplars())
-        self.lessons = ask(self.lesson, clips, self.batches(clips), self.device)
+        self.teacher_cache = TeacherCache.compute(self.teacher_outputs, clips, self.batches(clips), self.device)
 
-    def taught(self, batch):
-        """The rows of ``lesson`` for the clips of ``batch``."""
-        return self.lessons(batch.clip)
+    def cached_outputs(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """``teacher_outputs`` of the clips of ``batch``."""
+        return self.teacher_cache.rows(batch.clip)
 
-    def begin_task(self, task):
+    def begin_task(self, task: Task) -> None:
         if task.index == 0:
             self.network = self.new_network(task.stop)
             return
@@ -103,45 +108,47 @@ class GradientLearner(Learner):
         self.grow_head(task)
         self.sizes.append(task.num_new)
 
-    def fit_task(self, task, log):
+    def fit_task(self, task: Task, log: StepLog) -> None:
         """Train for ``max_epochs``; the network ends as it was after the best one (the first, among equals)."""
         args = self.args
         clips = self.training_clips(task), self.exemplars(), self.data.clips("val", task.seen)
         self.data.place(np.concatenate(clips))
         if self.has_teacher and task.index > 0:
-            self.take_lessons(task)
-        fit = Fit(self, torch.optim.Adam(self.trainable(), args.lr, weight_decay=args.weight_decay, fused=True), args)
-        fit.load(log.resume())
+            self.cache_teacher(task)
+        epochs = EpochState(self)
+        epochs.restore(log.resume())
         for epoch in log.epochs(args.max_epochs):
-            fit.set_lr(epoch)
-            terms = self.train_epoch(task, fit.optimiser, epoch)
+            lr = epochs.scheduler.get_last_lr()[0]
+            terms = self.train_epoch(task, epochs.optimiser, epoch)
             self.prepare_scores(task)
             val_accuracy = accuracy(self, "val", task.seen)
-            log.epoch(epoch, terms, val_accuracy, fit.lr)
-            fit.keep_if_best(val_accuracy)
-            log.save(epoch, fit.state)
-        self.load_fitted(fit.best)
-        if fit.best_accuracy <= 1 / task.stop:
+            log.epoch(epoch, terms, val_accuracy, lr)
+            epochs.keep_if_best(val_accuracy)
+            epochs.scheduler.step()
+            log.save(epoch, epochs.snapshot)
+        self.restore(epochs.best)
+        if epochs.best_accuracy <= 1 / task.stop:
             warn(f"step {task.index}: no epoch did better on validation than guessing; see --lr and --max_epochs")
 
-    def trainable(self):
+    def trainable(self) -> list[nn.Parameter]:
+        """The parameters that the optimiser changes."""
         return [parameter for parameter in self.network.parameters() if parameter.requires_grad]
 
-    def train_epoch(self, task, optimiser, epoch):
+    def train_epoch(self, task: Task, optimiser: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
         """One pass over the training clips. Returns the mean of each loss term over the batches."""
         self.network.train()
-        plan, found = self.epoch_plan(task), []
+        plan, terms_of_batches = self.epoch_plan(task), []
         for batch in self.data.batches(plan):
             terms = self.losses(batch, task)
             optimiser.zero_grad(set_to_none=True)
             sum(terms.values()).backward()
             optimiser.step()
-            found.append(torch.stack([term.detach() for term in terms.values()]))
-        values = torch.stack(found).double().cpu()
+            terms_of_batches.append(torch.stack([term.detach() for term in terms.values()]))
+        values = torch.stack(terms_of_batches).double().cpu()
         self.check_finite(values, list(terms), plan, f"step {task.index}, epoch {epoch}")
         return dict(zip(terms, values.mean(0).tolist(), strict=True))
 
-    def check_finite(self, values, names, plan, where):
+    def check_finite(self, values: torch.Tensor, names: list[str], plan: list, where: str) -> None:
         """InputError naming the first batch (a row of ``values``) in which a loss term is not finite."""
         bad = (~values.isfinite()).any(1).nonzero()
         if len(bad):
@@ -152,93 +159,101 @@ class GradientLearner(Learner):
                 f"{where}, batch {number}: the loss is not finite ({terms}; clips {', '.join(clips)}, ...); lower --lr"
             )
 
-    def epoch_plan(self, task):
+    def epoch_plan(self, task: Task) -> list[tuple[np.ndarray, int]]:
+        """The batches of an epoch: pairs of clip indices and how many of them, at the end, are replayed."""
         args, clips = self.args, self.training_clips(task)
         if self.replay == "paired" and task.index > 0:
             reshuffle = args.variant == "corrected"
             return paired_pass(clips, args.train_batch_size, self.exemplars(), args.exemplar_batch_size, reshuffle)
         return shuffled_pass(clips, args.train_batch_size)
 
-    def exemplars(self):
+    def exemplars(self) -> np.ndarray:
         """Indices of the clips in memory, class by class."""
         return self.data.indices(self.memory.ids())
 
-    def kept_clips(self, task):
+    def kept_clips(self, task: Task) -> np.ndarray:
         return self.exemplars()
 
-    def end_task(self, task):
+    def end_task(self, task: Task) -> None:
         if self.replay != "none":
             self.memory.update(task, self.choose_exemplars)
 
-    def fitted(self):
-        """What an epoch changes, and the best one is kept of."""
+    def snapshot(self) -> dict[str, Any]:
+        """What an epoch changes: kept of the best one."""
         return {"network": self.network.state_dict()}
 
-    def load_fitted(self, state):
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what ``snapshot()`` returned."""
         self.network.load_state_dict(state["network"])
 
-    def state(self):
-        return self.fitted() | {"sizes": self.sizes, "memory": dict(self.memory.clips)}
+    def state(self) -> dict[str, Any]:
+        return self.snapshot() | {"sizes": self.sizes, "memory": dict(self.memory.clips)}
 
-    def load_state(self, state):
+    def load_state(self, state: dict[str, Any]) -> None:
         """Restore the network, as wide as it was, and the memory."""
         self.network = self.new_network(state["sizes"][0])
         for size in state["sizes"][1:]:
             self.network.classifier.grow(size)
         self.sizes = list(state["sizes"])
-        self.load_fitted(state)
+        self.restore(state)
         self.memory.clips = dict(state["memory"])
 
 
-class Fit:
-    """``learner`` is trained by ``optimiser``; ``args`` hold its learning rate, milestones and decay."""
+class EpochState:
+    """What the epochs of a step change: ``learner``, its optimiser and learning rate, and the best epoch so far."""
 
-    def __init__(self, learner, optimiser, args):
-        self.learner, self.optimiser, self.args = learner, optimiser, args
+    def __init__(self, learner: GradientLearner):
+        args, self.learner = learner.args, learner
+        self.optimiser = torch.optim.Adam(learner.trainable(), args.lr, weight_decay=args.weight_decay, fused=True)
+        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimiser, args.milestones, args.lr_decay)
         self.best_accuracy, self.best = -1.0, None
 
-    def set_lr(self, epoch):
-        """The learning rate of ``epoch``: decayed once at each milestone passed."""
-        self.lr = self.args.lr
-        for milestone in self.args.milestones:
-            self.lr *= self.args.lr_decay if epoch >= milestone else 1
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.lr
-
-    def keep_if_best(self, accuracy):
+    def keep_if_best(self, accuracy: float) -> None:
         """Keep what the learner is now if no earlier epoch was as good on validation."""
         if accuracy > self.best_accuracy:
-            self.best_accuracy, self.best = accuracy, copy.deepcopy(self.learner.fitted())
+            self.best_accuracy, self.best = accuracy, copy.deepcopy(self.learner.snapshot())
 
-    def state(self):
+    def snapshot(self) -> dict[str, Any]:
         """All of it as tensors and plain values."""
-        names = ("best_accuracy", "best")
-        kept = {name: getattr(self, name) for name in names}
-        return kept | {"now": self.learner.fitted(), "optimiser": self.optimiser.state_dict()}
+        return {
+            "best_accuracy": self.best_accuracy,
+            "best": self.best,
+            "now": self.learner.snapshot(),
+            "optimiser": self.optimiser.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+        }
 
-    def load(self, state):
-        """Take over what ``state()`` returned; nothing if that is None."""
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Take over what ``snapshot()`` returned; nothing if that is None."""
         if state is not None:
             self.best_accuracy, self.best = state["best_accuracy"], state["best"]
-            self.learner.load_fitted(state["now"])
+            self.learner.restore(state["now"])
             self.optimiser.load_state_dict(state["optimiser"])
+            self.scheduler.load_state_dict(state["scheduler"])
 
 
-class Lessons:
-    """``lessons(clips)`` gives the rows of each of ``values``, a dict of tensors with one row per clip of ``clips``."""
+class TeacherCache:
+    """Outputs of the teacher, a dict of tensors with one row for each of ``clips`` (indices into the data)."""
 
-    def __init__(self, clips, values, device):
-        self.values, self.device = values, device
+    def __init__(self, clips: np.ndarray, outputs: dict[str, torch.Tensor], device: torch.device):
+        self.outputs, self.device = outputs, device
         self.row_of = np.full(max(clips, default=-1) + 1, -1)
         self.row_of[clips] = np.arange(len(clips))
 
-    def __call__(self, clips):
+    @classmethod
+    @torch.no_grad()
+    def compute(
+        cls,
+        teacher_outputs: Callable[[Batch], dict[str, torch.Tensor]],
+        clips: np.ndarray,
+        batches: Iterable[Batch],
+        device: torch.device,
+    ) -> "TeacherCache":
+        """The cache of ``teacher_outputs(batch)`` on ``clips``, which ``batches`` bring in this order."""
+        parts = [teacher_outputs(batch) for batch in batches]
+        return cls(clips, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, device)
+
+    def rows(self, clips: np.ndarray) -> dict[str, torch.Tensor]:
+        """The outputs on ``clips``, in their order."""
         rows = torch.from_numpy(self.row_of[clips]).to(self.device)
-        return {name: values[rows] for name, values in self.values.items()}
-
-
-@torch.no_grad()
-def ask(teacher, clips, batches, device):
-    """Lessons on ``clips`` from ``teacher(batch)``, a dict of tensors with a row per clip; ``batches`` bring them."""
-    parts = [teacher(batch) for batch in batches]
-    return Lessons(clips, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, device)
+        return {name: values[rows] for name, values in self.outputs.items()}

@@ -5,16 +5,21 @@ proxies per class and learns by NCA; NME is the nearest mean of exemplars.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from sklearn.cluster import KMeans
+from torch import nn
 from torch.nn import functional as F
 
+from dataloader import Batch
 from engine.herding import HerdingLearner
+from engine.tasks import Task
 from model.heads import ProxyHead
 from utils.losses import nca
 
-SENSES = ("pooled", "visual", "audio")
+DISTILLED = ("pooled", "visual", "audio")  # features of an audio-visual network
 
 
 class AFC(HerdingLearner):
@@ -22,11 +27,11 @@ class AFC(HerdingLearner):
     head = ProxyHead
 
     @classmethod
-    def add_options(cls, group):
+    def add_options(cls, group: Any) -> None:
         group.add_argument("--lam_disc", type=float, default=0.5, help="weight of the feature distillation")
         group.add_argument("--nca_margin", type=float, default=0.6, help="margin of the NCA loss")
 
-    def grow_head(self, task):
+    def grow_head(self, task: Task) -> None:
         # The old network must say how it would judge new classes: with proxies that know nothing yet.
         self.teacher.classifier.grow(task.num_new)
         self.teacher.requires_grad_(False)
@@ -35,7 +40,7 @@ class AFC(HerdingLearner):
         proxies = imprint_proxies(self.features_by_class(clips), head.per_class)
         head.grow(task.num_new, head.mean_norm() * proxies)
 
-    def losses(self, batch, task):
+    def losses(self, batch: Batch, task: Task) -> dict[str, torch.Tensor]:
         out = self.forward(self.network, batch)
         terms = {"nca": self.nca(self.network, out, batch.label)}
         if task.index > 0:
@@ -43,45 +48,47 @@ class AFC(HerdingLearner):
             terms["feature_distillation"] = weight * self.feature_distillation(out, batch)
         return terms
 
-    def nca(self, network, out, label):
+    def nca(self, network: nn.Module, out: dict[str, torch.Tensor], label: torch.Tensor) -> torch.Tensor:
+        """NCA loss of ``network``, whose outputs are ``out``; ``label`` (B,)."""
         released = self.args.variant == "released"
         return nca(out["logits"], label, network.classifier.scale, self.args.nca_margin, released)
 
-    def feature_distillation(self, out, batch):
+    def feature_distillation(self, out: dict[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         """Change of each normalised feature, weighted by its importance to the old network; mean over clips."""
-        old = self.taught(batch)
+        teacher = self.cached_outputs(batch)
         total = 0
-        for name in self.names:
-            change = F.normalize(out[name], dim=1) - F.normalize(old[name], dim=1)
-            total = total + (old[f"importance_{name}"] * change.norm(dim=1)).mean()
+        for name in self.distilled:
+            change = F.normalize(out[name], dim=1) - F.normalize(teacher[name], dim=1)
+            total = total + (teacher[f"importance_{name}"] * change.norm(dim=1)).mean()
         return total
 
     @property
-    def names(self):
-        """The features that must not change."""
-        return SENSES if self.args.modality == "audio-visual" else ("feature",)
+    def distilled(self) -> tuple[str, ...]:
+        """The names of the features that must not change."""
+        return DISTILLED if self.args.modality == "audio-visual" else ("feature",)
 
-    def lesson(self, batch):
-        """The old features, and the share of each in the gradient of the old network's loss."""
+    def teacher_outputs(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The teacher's features (B, D), and the share (B,) of each in the gradient of its loss."""
         out = self.forward(self.teacher, batch)
         if self.args.modality == "audio-visual":
-            shares = self.importance(out, batch.label)
+            importance = self.importance(out, batch.label)
         else:
             # A single feature is all there is.
-            shares = {"feature": torch.ones(len(batch), device=self.device)}
-        return {name: out[name] for name in self.names} | {f"importance_{name}": x for name, x in shares.items()}
+            importance = {"feature": torch.ones(len(batch), device=self.device)}
+        features = {name: out[name] for name in self.distilled}
+        return features | {f"importance_{name}": share for name, share in importance.items()}
 
     @torch.enable_grad()
-    def importance(self, old, label):
-        """Share (B,) of each of SENSES in the gradient of the old network's loss: norms that sum to 1 per clip."""
-        pooled, audio = (old[name].detach().requires_grad_() for name in ("pooled", "audio"))
+    def importance(self, teacher: dict[str, torch.Tensor], label: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Share (B,) of each of DISTILLED in the gradient of the teacher's loss: norms that sum to 1 per clip."""
+        pooled, audio = (teacher[name].detach().requires_grad_() for name in ("pooled", "audio"))
         out = self.teacher.fuse(audio, pooled) | {"pooled": pooled}
-        gradients = torch.autograd.grad(self.nca(self.teacher, out, label), [out[name] for name in SENSES])
+        gradients = torch.autograd.grad(self.nca(self.teacher, out, label), [out[name] for name in DISTILLED])
         norms = torch.stack([gradient.norm(dim=1) for gradient in gradients])
-        return dict(zip(SENSES, norms / norms.sum(0).clamp_min(torch.finfo(norms.dtype).tiny), strict=True))
+        return dict(zip(DISTILLED, norms / norms.sum(0).clamp_min(torch.finfo(norms.dtype).tiny), strict=True))
 
 
-def imprint_proxies(features_by_class, per_class):
+def imprint_proxies(features_by_class: Sequence[torch.Tensor], per_class: int) -> torch.Tensor:
     """KMeans centres of each class's l2-normalised features: (classes * per_class, D).
 
     ``features_by_class``: one (N, D) tensor per class. A class with fewer distinct clips than ``per_class`` has as many

@@ -1,22 +1,23 @@
 """AV-CIL: Audio-Visual Class-Incremental Learning (Pian, Mo, Guo, Tian; ICCV 2023).
 
-Beyond separated cross-entropy and task-wise distillation, it keeps what ties the senses together: the similarity of a
-clip's sound and sight, by instance and by class (I-AVSC, C-AVSC), and where the sound makes the network look (VAD).
+From top to bottom: the loss of a step; its terms, which are separated cross-entropy with task-wise distillation as in
+SS-IL, the dual audio-visual similarity constraint (D-AVSC: I-AVSC by instance, C-AVSC by class) and visual attention
+distillation (VAD); and where the teacher's attention maps come from.
 """
 
-from argparse import BooleanOptionalAction
+import argparse
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
-from engine.gradient import GradientLearner, Lessons
-from utils.losses import (
-    class_contrastive,
-    class_token_distillation,
-    instance_contrastive,
-    separated_cross_entropy,
-    task_wise_distillation,
-)
+from dataloader import Batch, IncrementalData
+from engine.gradient import GradientLearner, TeacherCache
+from engine.tasks import Task
+from model.network import AudioVisualNet
+from utils.losses import class_token_distillation, separated_cross_entropy, task_wise_distillation
 
 
 class AVCIL(GradientLearner):
@@ -25,16 +26,16 @@ class AVCIL(GradientLearner):
     has_teacher = True
 
     @classmethod
-    def add_options(cls, group):
-        def switch(name, what):
-            group.add_argument(f"--{name}", action=BooleanOptionalAction, default=True, help=what)
+    def add_options(cls, group: Any) -> None:
+        def switch(name, help_text):
+            group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=True, help=help_text)
 
-        def number(name, default, what):
-            group.add_argument(f"--{name}", type=float, default=default, help=what)
+        def number(name, default, help_text):
+            group.add_argument(f"--{name}", type=float, default=default, help=help_text)
 
         switch("task_distil", "task-wise distillation of the logits")
-        switch("instance_contrastive", "I-AVSC: similarity of a clip's sound to its own sight")
-        switch("class_contrastive", "C-AVSC: similarity of a clip's sound to the sight of its class")
+        switch("instance_contrastive", "I-AVSC: similarity of a clip's audio to its own visual feature")
+        switch("class_contrastive", "C-AVSC: similarity of a clip's audio to the visual features of its class")
         switch("attn_score_distil", "VAD: distillation of the attention maps on exemplars")
         number("lam_KD", 1.0, "weight of the task-wise distillation")
         number("lam_I", None, "weight of I-AVSC (default: the data set's preset, else 0.5)")
@@ -45,40 +46,31 @@ class AVCIL(GradientLearner):
         number("instance_contrastive_temperature", 0.05, "temperature of I-AVSC")
         number("class_contrastive_temperature", 0.05, "temperature of C-AVSC")
 
-    def losses(self, batch, task):
+    def losses(self, batch: Batch, task: Task) -> dict[str, torch.Tensor]:
         if task.index == 0:
             return super().losses(batch, task)
-        old = self.old_attention.of(batch) if self.args.attn_score_distil else None
-        out = self.network(batch.audio, batch.visual, old)
+        attention = self.teacher_attention.of(batch) if self.args.attn_score_distil else None
+        out = self.network(batch.audio, batch.visual, attention)
         terms = {"cross_entropy": separated_cross_entropy(out["logits"], batch, task.start)}
-        return terms | self._similarity(out, batch) | self._distillation(out, batch, task)
+        return terms | self._similarity_constraint(out, batch) | self._distillation(out, batch, task)
 
-    def take_lessons(self, task):
-        super().take_lessons(task)
-        if self.args.attn_score_distil:
-            self.old_attention = OldAttentionMaps(self.teacher)
-            self.old_attention.keep(self.data, self.exemplars(), self.batches)
-
-    def end_task(self, task):
-        self.old_attention = None  # the next step's clips need the memory
-        super().end_task(task)
-
-    def _similarity(self, out, batch):
+    def _similarity_constraint(self, out, batch):
         args, terms = self.args, {}
-        senses = out["audio"], out["visual"]
+        audio, visual = out["audio"], out["visual"]
         if args.instance_contrastive:
-            terms["I-AVSC"] = args.lam_I * instance_contrastive(*senses, args.instance_contrastive_temperature)
+            value = instance_contrastive(audio, visual, args.instance_contrastive_temperature)
+            terms["I-AVSC"] = args.lam_I * value
         if args.class_contrastive:
-            terms["C-AVSC"] = args.lam_C * class_contrastive(
-                *senses, batch.label, args.class_contrastive_temperature, per_positive=args.variant == "corrected"
-            )
+            per_positive = args.variant == "corrected"
+            value = class_contrastive(audio, visual, batch.label, args.class_contrastive_temperature, per_positive)
+            terms["C-AVSC"] = args.lam_C * value
         return terms
 
     def _distillation(self, out, batch, task):
         args, terms = self.args, {}
         if args.task_distil:
-            old_logits = self.taught(batch)["logits"]
-            terms["distillation"] = args.lam_KD * task_wise_distillation(out["logits"], old_logits, task.past)
+            teacher_logits = self.cached_outputs(batch)["logits"]
+            terms["distillation"] = args.lam_KD * task_wise_distillation(out["logits"], teacher_logits, task.past)
         if args.class_token_distillation:
             terms["token_distillation"] = args.class_token_distillation * self._token_distillation(task.start)
         if args.attn_score_distil:
@@ -92,44 +84,98 @@ class AVCIL(GradientLearner):
         temperature = self.args.class_token_temperature
         return class_token_distillation(new @ new.T / temperature, old @ old.T / temperature)
 
+    def cache_teacher(self, task: Task) -> None:
+        super().cache_teacher(task)
+        if self.args.attn_score_distil:
+            self.teacher_attention = TeacherAttention(self.teacher)
+            self.teacher_attention.cache(self.data, self.exemplars(), self.batches)
 
-class OldAttentionMaps:
-    """The attention maps of the network ``teacher``: kept where memory allows, else made as they are needed."""
+    def end_task(self, task: Task) -> None:
+        self.teacher_attention = None  # the next step's clips need the memory
+        super().end_task(task)
 
-    def __init__(self, teacher):
-        self.teacher, self.kept = teacher, None
 
-    def keep(self, data, exemplars, batches):
-        """Keep the maps of ``exemplars`` if ``data`` (dataloader.IncrementalData) has the memory.
+# Dual audio-visual similarity constraint.
+
+
+def similarity_log_probabilities(audio: torch.Tensor, visual: torch.Tensor, temperature: float) -> torch.Tensor:
+    """``log p_ij`` (B, B): how much audio i prefers visual j, by cosine similarity over ``temperature``."""
+    similarity = F.normalize(audio, dim=1) @ F.normalize(visual, dim=1).T
+    return F.log_softmax(similarity / temperature, dim=1)
+
+
+def instance_contrastive(audio: torch.Tensor, visual: torch.Tensor, temperature: float) -> torch.Tensor:
+    """I-AVSC: each clip's audio should prefer its own visual feature. Features are (B, D)."""
+    return -similarity_log_probabilities(audio, visual, temperature).diagonal().mean()
+
+
+def class_contrastive(
+    audio: torch.Tensor, visual: torch.Tensor, label: torch.Tensor, temperature: float, per_positive: bool
+) -> torch.Tensor:
+    """C-AVSC: each clip's audio should prefer the visual features of its class. Features are (B, D), ``label`` (B,).
+
+    ``per_positive`` divides each row by its number of positives (the paper's eq. 7); otherwise by the batch size, as
+    the released code does, which makes the term smaller by about the number of classes in the batch.
+    """
+    log_p = similarity_log_probabilities(audio, visual, temperature)
+    positive = (label[:, None] == label).to(log_p.dtype)
+    count = positive.sum(1) if per_positive else len(label)
+    return -((log_p * positive).sum(1) / count).mean()
+
+
+# Visual attention distillation.
+
+
+def attention_distillation(scores: torch.Tensor, teacher_scores: torch.Tensor, dim: int) -> torch.Tensor:
+    """VAD: ``KL(softmax(teacher) || softmax(student))`` over ``dim``, summed over all else, mean over clips (dim 0).
+
+    The scores are those before the softmax; ``dim`` holds positions (spatial) or frames (temporal). This is the
+    definition: training adds up the same distances piece by piece (model.fast_attention, ``BatchAttention``).
+    """
+    log_student = torch.log_softmax(scores, dim)
+    log_teacher = torch.log_softmax(teacher_scores, dim)
+    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+
+
+class TeacherAttention:
+    """The attention maps of the network ``teacher``: cached where memory allows, else computed as they are needed."""
+
+    def __init__(self, teacher: AudioVisualNet):
+        self.teacher, self.cached = teacher, None
+
+    def cache(
+        self, data: IncrementalData, exemplars: np.ndarray, batches: Callable[[np.ndarray], Iterator[Batch]]
+    ) -> None:
+        """Cache the maps of ``exemplars`` (indices) if ``data`` has the memory.
 
         ``batches(clips)`` brings clips in inference batches.
         """
-        mine = data.owned(exemplars)
-        if len(mine) and data.tokens.has_room_for(len(mine) * self._bytes_per_clip(data.visual_shape)):
-            self.kept = Lessons(mine, self._maps_of(mine, batches), data.device)
+        clips = data.owned(exemplars)
+        if len(clips) and data.tokens.has_room_for(len(clips) * self._bytes_per_clip(data.visual_shape)):
+            self.cached = TeacherCache(clips, self._compute_all(clips, batches), data.device)
 
-    def of(self, batch):
-        """OldAttention of one batch."""
-        return OldAttention(batch.replayed, lambda rows, tokens: self._maps(batch, rows, tokens))
+    def of(self, batch: Batch) -> "BatchAttention":
+        """The maps of the replayed clips of ``batch``."""
+        return BatchAttention(batch.replayed, lambda rows, tokens: self._maps(batch, rows, tokens))
 
     @torch.no_grad()
     def _maps(self, batch, rows, tokens):
-        if self.kept is not None:
-            kept = self.kept(batch.clip[rows])
-            return kept["spatial"], kept["temporal"]
-        return self._ask(batch.audio[rows], tokens)
+        if self.cached is not None:
+            maps = self.cached.rows(batch.clip[rows])
+            return maps["spatial"], maps["temporal"]
+        return self._compute(batch.audio[rows], tokens)
 
-    def _ask(self, audio, tokens):
+    def _compute(self, audio, tokens):
         attended = self.teacher.attention(audio, tokens)
         return attended.spatial_scores.softmax(2), attended.temporal_scores.softmax(1)
 
     @torch.no_grad()
-    def _maps_of(self, clips, batches):
-        found = []
+    def _compute_all(self, clips, batches):
+        maps = []
         for batch in batches(clips):
             for piece in batch.visual.pieces(batch.audio.device.type):
-                found.append(self._ask(batch.audio[batch.visual.batch_rows(piece)], batch.visual.take(piece)))
-        spatial, temporal = zip(*found, strict=True)
+                maps.append(self._compute(batch.audio[batch.visual.batch_rows(piece)], batch.visual.take(piece)))
+        spatial, temporal = zip(*maps, strict=True)
         return {"spatial": torch.cat(spatial), "temporal": torch.cat(temporal)}
 
     @staticmethod
@@ -138,27 +184,29 @@ class OldAttentionMaps:
         return 4 * frames * (positions + 1) * width
 
 
-class OldAttention:
-    """Old attention in one batch. ``maps(rows, tokens)`` gives spatial (n, F, S, D) and temporal (n, F, D) maps.
+class BatchAttention:
+    """The teacher's attention in one batch, which the network compares its own with as it computes it.
 
-    ``replayed`` are the rows of the batch that are distilled. The forward pass asks for the spatial maps piece by piece
-    (model.fast_attention); the temporal ones are collected on the way.
+    ``replayed`` are the rows of the batch that are distilled; ``maps(rows, tokens)`` gives their spatial (n, F, S, D)
+    and temporal (n, F, D) maps. The forward pass takes the spatial maps piece by piece (model.fast_attention); the
+    temporal ones are collected on the way.
     """
 
-    def __init__(self, replayed, maps):
+    def __init__(self, replayed: slice, maps: Callable[[np.ndarray, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]):
         self.replayed, self.maps, self.temporal = replayed, maps, []
 
     @property
-    def count(self):
+    def count(self) -> int:
+        """How many clips are distilled."""
         return self.replayed.stop - self.replayed.start
 
-    def __call__(self, rows, tokens):
+    def __call__(self, rows: np.ndarray, tokens: torch.Tensor) -> torch.Tensor:
         spatial, temporal = self.maps(rows, tokens)
         self.temporal.append(temporal)
         return spatial
 
-    def temporal_distance(self, scores):
-        """KL from the old temporal maps to softmax of ``scores`` (n, F, D), summed over clips and channels."""
+    def temporal_distance(self, scores: torch.Tensor) -> torch.Tensor:
+        """KL from the teacher's temporal maps to softmax of ``scores`` (n, F, D), summed over clips and channels."""
         if not self.temporal:
             return scores.sum()  # of no clip: 0
         return F.kl_div(torch.log_softmax(scores, 1), torch.cat(self.temporal), reduction="sum")

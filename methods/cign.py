@@ -4,10 +4,14 @@ Separated cross-entropy and task-wise distillation as in SS-IL; each token must 
 classifier of tokens must go on answering as it did (class-token distillation).
 """
 
+from typing import Any
+
 import torch
 from torch.nn import functional as F
 
+from dataloader import Batch
 from engine.gradient import GradientLearner
+from engine.tasks import Task
 from model.class_tokens import ClassTokenNet
 from utils.command_line import not_negative_number
 from utils.losses import class_token_distillation, separated_cross_entropy, task_wise_distillation
@@ -20,7 +24,7 @@ class CIGN(GradientLearner):
     precisions = ("fp32", "tf32")
 
     @classmethod
-    def add_options(cls, group):
+    def add_options(cls, group: Any) -> None:
         def weight(name, default, what):
             group.add_argument(f"--{name}", type=not_negative_number, default=default, help=f"weight of {what}")
 
@@ -28,20 +32,20 @@ class CIGN(GradientLearner):
         weight("lam_token", 1.0, "the identity of class tokens")
         weight("lam_token_KD", 1.0, "the class-token distillation")
 
-    def new_network(self, num_classes):
+    def new_network(self, num_classes: int) -> ClassTokenNet:
         self.sizes = [num_classes]
         data = self.data
         return ClassTokenNet(self.args.modality, num_classes, data.audio_dim, data.visual_dim).to(self.device)
 
-    def losses(self, batch, task):
+    def losses(self, batch: Batch, task: Task) -> dict[str, torch.Tensor]:
         logits = self.forward(self.network, batch)["logits"]
         terms = {"token_identity": self.args.lam_token * self._token_identity()}
         if task.index == 0:
             return {"cross_entropy": F.cross_entropy(logits, batch.label)} | terms
-        old_logits = self.taught(batch)["logits"]
+        teacher_logits = self.cached_outputs(batch)["logits"]
         return terms | {
             "cross_entropy": separated_cross_entropy(logits, batch, task.start),
-            "distillation": self.args.lam_KD * task_wise_distillation(logits, old_logits, task.past),
+            "distillation": self.args.lam_KD * task_wise_distillation(logits, teacher_logits, task.past),
             "token_distillation": self.args.lam_token_KD * self._token_distillation(task.start),
         }
 

@@ -9,10 +9,10 @@ class GrowingLinear(nn.Linear):
     """A linear classifier with one row per class seen so far."""
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         return self.out_features
 
-    def grow(self, new_classes):
+    def grow(self, new_classes: int) -> None:
         """Add ``new_classes`` freshly initialised rows; the old rows keep their values.
 
         The whole layer is drawn anew and the old rows are copied over it, so that a seed gives the same new rows
@@ -33,7 +33,7 @@ class ProxyHead(nn.Module):
     l2-normalised feature and proxies. Proxies of old classes are frozen; ``scale`` belongs to the NCA loss.
     """
 
-    def __init__(self, in_features, num_classes, per_class=10):
+    def __init__(self, in_features: int, num_classes: int, per_class: int = 10):
         super().__init__()
         self.per_class = per_class
         self.old = nn.Parameter(torch.empty(0, in_features), requires_grad=False)
@@ -41,28 +41,28 @@ class ProxyHead(nn.Module):
         self.scale = nn.Parameter(torch.ones(()))
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         return (len(self.old) + len(self.new)) // self.per_class
 
-    def proxies(self):
+    def proxies(self) -> torch.Tensor:
         """(classes * per_class, D), class by class."""
         return torch.cat((self.old, self.new))
 
-    def forward(self, feature):
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
         """Map features (B, D) to logits (B, classes)."""
         # Of two unit vectors, the squared distance is 2 - 2 cos.
         cosine = F.normalize(feature, dim=1) @ F.normalize(self.proxies(), dim=1).T
         similarity = (2 * cosine - 2).unflatten(1, (-1, self.per_class))
         return (torch.softmax(similarity, 2) * similarity).sum(2)
 
-    def grow(self, new_classes, proxies=None):
+    def grow(self, new_classes: int, proxies: torch.Tensor | None = None) -> None:
         """Freeze the proxies so far and add ``new_classes``, with the given ``proxies`` or freshly initialised ones."""
         if proxies is None:
             proxies = self._fresh(new_classes, self.new.shape[1])
         self.old = nn.Parameter(self.proxies().detach(), requires_grad=False)
         self.new = nn.Parameter(proxies.to(self.old))
 
-    def mean_norm(self):
+    def mean_norm(self) -> torch.Tensor:
         """Mean length of the proxies: that of freshly imprinted ones."""
         return self.proxies().detach().norm(dim=1).mean()
 

@@ -40,7 +40,7 @@ class AudioVisualNet(nn.Module):
         """Return a dict with ``logits`` (B, classes) and ``feature`` (B, D), the classifier's input.
 
         Audio-visual, where ``visual`` may also be features.tokens.Tokens, adds ``audio`` and ``visual`` (B, D), the two
-        projected senses, ``pooled`` (B, D), and with ``old`` (methods.avcil.OldAttention) the
+        projected senses, ``pooled`` (B, D), and with ``old`` (methods.avcil.BatchAttention) the
         ``spatial_distance`` and ``temporal_distance`` of attention from the old network's, per clip.
         """
         if self.modality == "audio-visual":

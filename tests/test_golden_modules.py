@@ -54,7 +54,7 @@ def check_loss(goldens, key, value, network):
 def test_network(goldens, precision, modality):
     learner = golden.learner("ssil", modality, DTYPES[precision])
     batch = golden.batch(DTYPES[precision])
-    out, old = learner.forward(learner.network, batch), learner.taught(batch)
+    out, old = learner.forward(learner.network, batch), learner.cached_outputs(batch)
     expected = {
         "logits": out["logits"],
         "old_logits": old["logits"],
@@ -170,7 +170,7 @@ def test_avcil_total_and_adam_step(goldens, precision):
 def test_task_wise_distillation(goldens, modality):
     learner = golden.learner("ssil", modality, torch.float32)
     batch = golden.batch(torch.float32)
-    logits, old = learner.forward(learner.network, batch)["logits"], learner.taught(batch)["logits"]
+    logits, old = learner.forward(learner.network, batch)["logits"], learner.cached_outputs(batch)["logits"]
     for number, task in enumerate(golden.TASK.past):
         ours = losses.distillation(logits[:, task], old[:, task], temperature=2)
         close(ours, goldens[f"f32/{modality}/KD_T2_task{number}"])

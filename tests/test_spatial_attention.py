@@ -9,11 +9,10 @@ from torch.nn import functional as F
 
 from features import tokens as tokens_module
 from features.tokens import Tokens
-from methods.avcil import OldAttention
+from methods.avcil import BatchAttention, attention_distillation
 from model import fast_attention as spatial_attention
 from model.fast_attention import project
 from model.network import AudioVisualNet
-from utils.losses import attention_distillation
 
 REPLAYED = 3
 
@@ -45,7 +44,7 @@ def in_pieces(network, teacher, audio, visual):
         attended = teacher.attention(audio[rows], tokens)
         return attended.spatial_scores.softmax(2), attended.temporal_scores.softmax(1)
 
-    old = OldAttention(slice(len(audio) - REPLAYED, len(audio)), maps)
+    old = BatchAttention(slice(len(audio) - REPLAYED, len(audio)), maps)
     out = network.attend(audio, visual, old)
     return out["pooled"], out["spatial_distance"], out["temporal_distance"]
 

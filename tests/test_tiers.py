@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dataloader import open_data
 from features.cache import ClipCache
-from methods.avcil import OldAttentionMaps
+from methods.avcil import TeacherAttention
 from tests.helpers import tiny
 from tests.helpers.shared import REPO
 
@@ -72,7 +72,7 @@ def test_cache_holds_what_it_was_asked_for_last(capacity, requests):
         assert len(set(held)) == len(held)
 
 
-def test_kept_attention_maps_are_those_made_as_needed(tmp_path):
+def test_cached_attention_maps_are_those_computed_as_needed(tmp_path):
     tiny.make(tmp_path)
     data = open_data("tiny", data_root=tmp_path)
     from model.network import AudioVisualNet
@@ -80,12 +80,12 @@ def test_kept_attention_maps_are_those_made_as_needed(tmp_path):
     torch.manual_seed(0)
     teacher = AudioVisualNet("audio-visual", 2, data.audio_dim, data.visual_dim)
     exemplars = data.clips("train", slice(0, 2))
-    kept, fresh = OldAttentionMaps(teacher), OldAttentionMaps(teacher)
-    kept.keep(data, exemplars, lambda clips: data.batches([clips]))
-    assert kept.kept is not None
+    cached, fresh = TeacherAttention(teacher), TeacherAttention(teacher)
+    cached.cache(data, exemplars, lambda clips: data.batches([clips]))
+    assert cached.cached is not None
     batch = data.load(exemplars[[5, 1, 3]], 3)
     arguments = np.arange(3), batch.visual.tensor()
-    for mine, theirs in zip(kept.of(batch).maps(*arguments), fresh.of(batch).maps(*arguments), strict=True):
+    for mine, theirs in zip(cached.of(batch).maps(*arguments), fresh.of(batch).maps(*arguments), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
 
 

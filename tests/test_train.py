@@ -144,3 +144,13 @@ def test_every_option_explains_itself():
     for method in method_names():
         for action in build_parser(find_method(method))._actions:
             assert action.help, action.option_strings
+
+
+def test_learning_rate_falls_at_each_milestone(tmp_path):
+    tiny.make(tmp_path)
+    tiny.train(
+        tmp_path, "lwf", "--max_epochs", "5", "--milestones", "2", "4", "--lr_decay", "0.3", "--modality", "audio"
+    )
+    rows = [line.split(",") for line in (tmp_path / "run" / "epochs.csv").read_text().splitlines()[1:]]
+    rates = [float(value) for step, _, name, value in rows if name == "lr" and step == "1"]
+    assert rates == [1e-3, 1e-3, 1e-3 * 0.3, 1e-3 * 0.3, 1e-3 * 0.3 * 0.3]

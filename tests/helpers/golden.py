@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from dataloader import Batch
-from engine.gradient import ask
+from engine.gradient import TeacherCache
 from engine.options import build_parser, resolve
 from engine.registry import find_method
 from engine.tasks import make_tasks
-from methods.avcil import OldAttentionMaps
+from methods.avcil import TeacherAttention
 
 CLASSES, PER_STEP, STEP = 21, 7, 2
 TASK = make_tasks(CLASSES, [PER_STEP])[STEP]
@@ -60,8 +60,9 @@ def learner(method, modality, dtype, *flags):
     head_of_teacher = CLASSES if method == "afc" else TASK.start
     made.network = network(made, CLASSES, "").to(dtype)
     made.teacher = network(made, head_of_teacher, "old/").to(dtype).requires_grad_(False)
-    made.lessons = ask(made.lesson, np.arange(len(LABELS)), [batch(dtype)], "cpu")
-    made.old_attention = OldAttentionMaps(made.teacher)
+    clips = np.arange(len(LABELS))
+    made.teacher_cache = TeacherCache.compute(made.teacher_outputs, clips, [batch(dtype)], "cpu")
+    made.teacher_attention = TeacherAttention(made.teacher)
     return made
 
 
