@@ -10,13 +10,13 @@
 Runs that differ in the seed alone are one row, with mean and sample standard deviation.
 """
 
+import argparse
 import sys
 
 from reporting.layouts import method_tables, notes_on_splits, option_tables, summary_tables
-from reporting.runs import find_runs, group_seeds, pool
+from reporting.runs import Group, find_runs, group_seeds, pool
 from reporting.table_formats import FORMATS
 from reporting.tables import steps_table
-from reporting.write import check_targets, write_report
 from utils.command_line import OneLineParser
 from utils.errors import InputError, command
 
@@ -29,9 +29,16 @@ LAYOUTS = {
 
 
 @command
-def main(arguments=None):
+def main(arguments: list[str] | None = None):
     args = parse(arguments)
-    check_targets(args.figures, args.html, args.style)
+    drawing = args.figures is not None or args.html is not None
+    if drawing:
+        # Imported where something is drawn: matplotlib takes longer to load than tables to print.
+        from reporting.write import check_targets, write_report
+
+        check_targets(args.figures, args.html, args.style)
+    elif args.style is not None:
+        raise InputError(f"--style {args.style}: nothing is drawn; give --figures or --html as well")
     groups = group_seeds(pool(find_runs(args.folders), args.pool))
     tables = LAYOUTS[args.layout](groups)
     if not tables:
@@ -42,12 +49,12 @@ def main(arguments=None):
     print(f"\n{summary(groups)}", file=aside)
     for line in notes_on_splits(groups):
         print(line, file=aside)
-    if args.figures is not None or args.html is not None:
+    if drawing:
         for line in write_report(groups, summary(groups), args.figures, args.html, args.style):
             print(line, file=aside)
 
 
-def parse(arguments):
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = OneLineParser(description="Print tables of finished runs, and draw them; seeds are averaged.")
     parser.add_argument("folders", nargs="+", help="run folders, or folders with runs somewhere under them")
     parser.add_argument(
@@ -72,9 +79,9 @@ def parse(arguments):
     return parser.parse_args(arguments)
 
 
-def summary(groups):
+def summary(groups: list[Group]) -> str:
     """One line: how many runs, seeds and the unit."""
-    unit = "runs" if any("pooled" in run for _, runs in groups for run in runs) else "seeds"
+    unit = "runs" if any(run.pooled for _, runs in groups for run in runs) else "seeds"
     sizes = [len(runs) for _, runs in groups]
     low, high = min(sizes), max(sizes)
     number = f"{low}" if low == high else f"{low} to {high}"

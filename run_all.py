@@ -106,7 +106,7 @@ esac
 
 
 def _last(run):
-    return run.folder.finished()["last_accuracy"]
+    return run.folder.finished().last_accuracy
 
 
 def _reason(code, errors):

@@ -71,8 +71,7 @@ def train(args, method, tasks, device, group, folder):
         seed_everything(args.seed)
         make_deterministic(args.precision)
         results = run(method(args, data, device), tasks, folder)
-        finish(results, folder, args, environment())
-    return results
+        return finish(results, folder, args, environment())
 
 
 def describe(args, method, data, tasks, device):

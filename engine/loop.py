@@ -6,6 +6,7 @@ import torch
 
 from engine.checkpoints import History, load
 from engine.evaluate import evaluate, summarise
+from engine.run_files import RESULTS, RunResults
 from engine.step_log import Curves, StepLog, draw_accuracy, draw_epochs, log
 from utils import metrics
 from utils.files import write_json
@@ -82,17 +83,19 @@ def report_step(row, history):
         log.info(f"forgetting: {row['forgetting']:.6f}")
 
 
-def finish(results, folder, args, environment):
-    """Write ``results.json``, last: where it stands, the run is complete."""
+def finish(results, folder, args, environment) -> RunResults:
+    """Write ``results.json``, last: where it stands, the run is complete. Returns what it says."""
+    path, content = folder.file(RESULTS), results | {"arguments": vars(args), "versions": environment}
     if folder.leads:
-        write_json(folder.file("results.json"), results | {"arguments": vars(args), "versions": environment})
+        write_json(path, content)
+    return RunResults.from_json(content, path)
 
 
-def report_run(results):
+def report_run(results: RunResults):
     """Print the summary of a run."""
-    if results["average_forgetting"] is not None:
-        log.info(f"Average Forgetting: {results['average_forgetting']:.6f}")
-    log.info(f"Average Accuracy: {results['mean_accuracy']:.6f}")
+    if results.average_forgetting is not None:
+        log.info(f"Average Forgetting: {results.average_forgetting:.6f}")
+    log.info(f"Average Accuracy: {results.mean_accuracy:.6f}")
 
 
 def tensor_bytes(content):

@@ -1,157 +1,212 @@
-"""Finished runs on disk: find them, and average those that differ in nothing but the seed."""
+"""What the files in the folder of a run are called, and how those of a finished run are read. No torch is needed."""
 
-import csv
 import json
 import math
 import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from utils.errors import InputError
+from utils.files import read_json, read_rows
 
+ARGUMENTS, RESULTS, EPOCHS, LOCK = "arguments.json", "results.json", "epochs.csv", ".lock"
+FOLDERS = ("figures", "checkpoints")
+EPOCHS_HEADER = "step,epoch,name,value"
 # Options that do not change what a run computes.
 NOT_DEFINING = {
     *("save_root", "run_dir", "overwrite", "checkpoint_every", "tensorboard"),
     *("device", "device_cache", "host_cache", "num_workers"),
 }
-
-
-def read_results(path):
-    """The content of one ``results.json``; InputError if it is damaged."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            run = json.load(file)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error}); run the training again") from None
-    check_results(path, run)
-    return run
-
-
-NEEDED = ("accuracy_per_step", "accuracy_matrix", "mean_accuracy", "last_accuracy", "average_forgetting", "arguments")
 NEEDED_ARGUMENTS = ("method", "dataset", "modality", "classifier", "variant", "seed")
+HINT = "run the training again"
 
 
-def check_results(path, run):
-    """InputError, naming the file ``path``, the first value that is not as a run writes it, and the cure."""
-    missing = [name for name in NEEDED if not isinstance(run, dict) or name not in run]
-    if missing:
-        raise InputError(f"{path}: lacks {', '.join(missing)}; it is not the results of a run")
-    for name, expected, holds in _rules(run):
-        if not holds(run[name]):
-            shown = repr(run[name])
+@dataclass(frozen=True)
+class RunResults:
+    """What ``results.json`` says of a finished run of T steps; accuracies are fractions. What older runs lack is None.
+
+    ``accuracy_matrix[t][j]``: accuracy on task j after step t, j <= t. ``confusion[t]``: counts, true class by
+    predicted class, of the classes seen after step t. ``pooled``: values of the options that count as repetitions.
+    """
+
+    folder: str
+    arguments: dict[str, object]
+    accuracy_per_step: list[float]
+    accuracy_matrix: list[list[float]]
+    mean_accuracy: float
+    last_accuracy: float
+    average_forgetting: float | None
+    seconds_per_step: list[float] | None = None
+    kept_bytes_per_step: list[float] | None = None
+    class_names: list[str] | None = None
+    confusion: list[list[list[int]]] | None = None
+    test_clips_sharing_videos: float | None = None
+    versions: dict[str, object] = field(default_factory=dict)
+    pooled: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, content: object, path: str) -> "RunResults":
+        """From the content of the file ``path``; InputError that names the first value not as a run writes it."""
+        needed = ("accuracy_per_step", "accuracy_matrix", "mean_accuracy", "last_accuracy", "average_forgetting")
+        missing = [name for name in (*needed, "arguments") if not isinstance(content, dict) or name not in content]
+        if missing:
+            raise InputError(f"{path}: lacks {', '.join(missing)}; it is not the results of a run")
+        values = _Values(path, content)
+        arguments = values.get("arguments", _arguments, f"options with {', '.join(NEEDED_ARGUMENTS)} as a run has them")
+        accuracy = values.get("accuracy_per_step", _list_of(_fraction), "a list of fractions")
+        steps = len(accuracy)
+        names = values.get("class_names", _list_of(_text), "a list of names")
+        return cls(
+            folder=os.path.dirname(path),
+            arguments=arguments,
+            accuracy_per_step=accuracy,
+            accuracy_matrix=values.get(
+                "accuracy_matrix", _triangle(steps), "a row of fractions for each step, longer by one each step"
+            ),
+            mean_accuracy=values.get("mean_accuracy", _fraction, "a fraction"),
+            last_accuracy=values.get("last_accuracy", _fraction, "a fraction"),
+            average_forgetting=values.get("average_forgetting", _number(-1, 1), "a number from -1 to 1, or null"),
+            seconds_per_step=values.get("seconds_per_step", _list_of(_cost, steps), "a number for each step"),
+            kept_bytes_per_step=values.get("kept_bytes_per_step", _list_of(_cost, steps), "a number for each step"),
+            class_names=names,
+            confusion=values.get(
+                "confusion",
+                _list_of(_square(len(names or ())), steps),
+                "a square of counts for each step, no larger than class_names",
+            ),
+            test_clips_sharing_videos=values.get("test_clips_sharing_videos", _fraction, "a fraction, or null"),
+            versions=values.get("versions", _plain_dict, "a dictionary of versions") or {},
+        )
+
+
+def read_results(path: str) -> RunResults:
+    """The results in the file ``path``; InputError if it is damaged."""
+    return RunResults.from_json(read_json(path, "results file", HINT), path)
+
+
+class _Values:
+    """Looks values up in ``content``, and says which is not what it has to be."""
+
+    def __init__(self, path, content):
+        self.path, self.content = path, content
+
+    def get(self, name, convert, expected):
+        """``convert`` of the value of ``name``, None if that is absent; it raises ValueError on other values."""
+        value = self.content.get(name)
+        if value is None and (name not in self.content or "null" in expected):
+            return None
+        try:
+            return convert(value)
+        except ValueError:
+            shown = json.dumps(value)
             shown = shown if len(shown) <= 60 else shown[:60] + "..."
-            raise InputError(f"{path}: {name} is {shown}, not {expected}; run the training again")
+            raise InputError(f"{self.path}: {name} is {shown}, not {expected}; {HINT}") from None
 
 
-def _rules(run):
-    """(name, what it has to be, whether a value is that), for all values that are there."""
-    rules = [
-        ("arguments", f"options with {', '.join(NEEDED_ARGUMENTS)} as a run has them", _are_arguments),
-        ("accuracy_per_step", "a list of fractions", lambda value: _is_list(value, _is_share) and value),
-        ("accuracy_matrix", "a row of fractions for each step, longer by one each step", lambda m: _is_matrix(m, run)),
-        ("mean_accuracy", "a fraction", _is_share),
-        ("last_accuracy", "a fraction", _is_share),
-        ("average_forgetting", "a number from -1 to 1, or null", _is_forgetting),
-        ("seconds_per_step", "a number for each step", lambda value: _is_cost(value, run)),
-        ("kept_bytes_per_step", "a number for each step", lambda value: _is_cost(value, run)),
-        ("class_names", "a list of names", lambda value: _is_list(value, lambda name: isinstance(name, str))),
-        ("confusion", "a square of counts for each step, no larger than class_names", lambda c: _is_confusion(c, run)),
-    ]
-    return [rule for rule in rules if rule[0] in run]
+def _holds(condition):
+    if not condition:
+        raise ValueError
 
 
-def _are_arguments(value):
-    if not isinstance(value, dict):
-        return False
-    sizes, classes = value.get("classes_per_step"), value.get("num_classes")
-    return (
-        all(isinstance(value.get(name), int if name == "seed" else str) for name in NEEDED_ARGUMENTS)
-        and (sizes is None or (_is_list(sizes, _is_size) and bool(sizes)))
-        and (classes is None or _is_size(classes))
-    )
+def _number(low, high):
+    def convert(value):
+        _holds(isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high)
+        return value
+
+    return convert
 
 
-def _is_size(value):
-    return _is_count(value) and 0 < value < 2**31
+_fraction, _cost = _number(0, 1), _number(0, sys.float_info.max)
 
 
-def _is_list(value, holds):
-    return isinstance(value, list) and all(map(holds, value))
+def _count(value, low=0, high=2**53):
+    _holds(isinstance(value, int) and low <= value < high)
+    return value
 
 
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _text(value):
+    _holds(isinstance(value, str))
+    return value
 
 
-def _is_share(value):
-    return _is_number(value) and 0 <= value <= 1
+def _plain_dict(value):
+    _holds(isinstance(value, dict))
+    return value
 
 
-def _is_cost(value, run):
-    return _is_list(value, lambda each: _is_number(each) and each >= 0) and len(value) == len(run["accuracy_per_step"])
+def _list_of(convert: Callable, length: int | None = None) -> Callable:
+    """A conversion of lists, of this length or of at least one, by that of their items."""
+
+    def convert_list(value):
+        _holds(isinstance(value, list) and (len(value) == length if length is not None else bool(value)))
+        return [convert(item) for item in value]
+
+    return convert_list
 
 
-def _is_forgetting(value):
-    return value is None or (_is_number(value) and -1 <= value <= 1)
+def _triangle(steps):
+    def convert(value):
+        _holds(isinstance(value, list) and len(value) == steps)
+        return [_list_of(_fraction, step + 1)(row) for step, row in enumerate(value)]
+
+    return convert
 
 
-def _is_matrix(value, run):
-    steps = len(run["accuracy_per_step"])
-    return _is_list(value, lambda row: _is_list(row, _is_share)) and [*map(len, value)] == [*range(1, steps + 1)]
+def _square(most):
+    def convert(value):
+        _holds(isinstance(value, list) and 0 < len(value) <= most)
+        return _list_of(_list_of(_count, len(value)))(value)
+
+    return convert
 
 
-def _is_confusion(value, run):
-    if not _is_list(value, _is_square) or len(value) != len(run["accuracy_per_step"]):
-        return False
-    return all(len(counts) <= len(run.get("class_names", ())) for counts in value)
+def _arguments(value):
+    _plain_dict(value)
+    for name in NEEDED_ARGUMENTS:
+        (_count if name == "seed" else _text)(value.get(name))
+    for name, convert in (("classes_per_step", _list_of(_size)), ("num_classes", _size)):
+        if value.get(name) is not None:
+            convert(value[name])
+    return value
 
 
-def _is_square(value):
-    return _is_list(value, lambda row: _is_list(row, _is_count) and len(row) == len(value))
+def _size(value):
+    return _count(value, 1, 2**31)
 
 
-def _is_count(value):
-    return isinstance(value, int) and 0 <= value < 2**53
-
-
-HEADER = ["step", "epoch", "name", "value"]
 NOT_LOSSES = ("val_res", "lr")
 
 
-def read_losses(folder):
-    """``{term: {(step, epoch): value}}`` from ``epochs.csv`` in ``folder``, terms in order of appearance.
+def read_losses(folder: str) -> dict[str, dict[tuple[int, int], float]]:
+    """The loss terms among ``read_epochs(folder)``."""
+    return {name: values for name, values in read_epochs(folder).items() if name not in NOT_LOSSES}
+
+
+def read_epochs(folder: str) -> dict[str, dict[tuple[int, int], float]]:
+    """``{name: {(step, epoch): value}}`` from ``epochs.csv`` in ``folder``, names in order of appearance.
 
     Empty where there is no such file, or a method has no epochs. InputError if a line is not as a run writes it.
     """
-    path = os.path.join(folder, "epochs.csv")
+    path = os.path.join(folder, EPOCHS)
     if not os.path.exists(path):
         return {}
-    losses = {}
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as CSV ({error}); run the training again") from None
-    if not rows or rows[0] != HEADER:
-        raise InputError(f"{path}: line 1 is not {','.join(HEADER)}; run the training again")
-    for number, row in enumerate(rows[1:], 2):
-        step, epoch, name, value = _parse(path, number, row)
-        if name not in NOT_LOSSES:
-            losses.setdefault(name, {})[step, epoch] = value
-    return losses
+    values = {}
+    rows = read_rows(path, "CSV file", HINT)
+    if next(rows, (1, []))[1] != EPOCHS_HEADER.split(","):
+        raise InputError(f"{path}: line 1 is not {EPOCHS_HEADER}; {HINT}")
+    for number, row in rows:
+        step, epoch, name, value = _epoch(path, number, row)
+        values.setdefault(name, {})[step, epoch] = value
+    return values
 
 
-def _parse(path, number, row):
+def _epoch(path, number, row):
     try:
         step, epoch, name, value = row
         parsed = int(step), int(epoch), name, float(value)
+        _holds(math.isfinite(parsed[3]) and 0 <= parsed[0] < 2**31 and 0 <= parsed[1] < 2**31)
     except ValueError:
-        parsed = None
-    if parsed is None or not math.isfinite(parsed[3]) or min(parsed[:2]) < 0:
         shown = ",".join(row)[:60]
-        raise InputError(f"{path}: line {number} is {shown!r}, not step,epoch,name,value; run the training again")
+        raise InputError(f"{path}: line {number} is {shown!r}, not {EPOCHS_HEADER}; {HINT}") from None
     return parsed
-
-
-LOCK = ".lock"
-ARGUMENTS = "arguments.json"
-FOLDERS = ("figures", "checkpoints")
-EPOCHS_HEADER = "step,epoch,name,value"

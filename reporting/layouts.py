@@ -1,9 +1,11 @@
-"""What the summaries measure, and how they order and divide the groups of runs that ``group_seeds`` gives."""
+"""The tables of a report: what they measure, how they sort and divide groups of runs, and the notes below them."""
 
 import json
+from collections.abc import Iterator
 
+from engine.run_files import RunResults
 from reporting.published import SHARED_IN_RELEASE, SOURCE, find_published, other_settings
-from reporting.runs import differing, mean_and_spread, name_settings, settings, show_value
+from reporting.runs import Group, differing, mean_and_spread, name_settings, settings, show_value
 from reporting.tables import Cell, Column, Table, cell, mark_best
 
 # (key of results.json, head of its column, whether higher is better)
@@ -13,27 +15,27 @@ FORGETTING = ("average_forgetting", "avg. forg.", False)
 FLOOR, CEILING = "fine_tuning", "upper_bound"
 
 
-def in_order(groups):
+def sort_rows(groups: list[Group]) -> list[Group]:
     """``groups`` with the floor first and the ceiling last; those of one method by the options that differ."""
     ordered = []
-    for _, mine in split(groups, ("method", "classifier")):
-        options = differing(settings_of(mine))
-        ordered += sorted(mine, key=lambda group: [_sortable(settings(group[1][0]).get(name)) for name in options])
+    for _, members in group_by(groups, ("method", "classifier")):
+        options = differing(settings_of(members))
+        ordered += sorted(members, key=lambda group: [_sortable(settings(group[1][0]).get(name)) for name in options])
     return sorted(ordered, key=lambda group: _is(CEILING, group[1]) - _is(FLOOR, group[1]))
 
 
-def split(groups, options):
-    """``groups`` by their values of ``options``: a list of (values, groups), in order of first appearance."""
+def group_by(groups: list[Group], options: tuple[str, ...]) -> list[tuple[tuple, list[Group]]]:
+    """``groups`` by their values of ``options``: (values, groups), in order of first appearance."""
     parts = {}
     for group in groups:
         parts.setdefault(tuple(settings(group[1][0])[option] for option in options), []).append(group)
     return list(parts.items())
 
 
-def measured(measure, cases):
+def cells_of(measure: tuple[str, str, bool], cases: list[list[RunResults]]) -> list[Cell]:
     """The Cell of each of ``cases``, lists of runs; the best are marked if there is a choice."""
     key, _, highest = measure
-    cells = [cell([run[key] for run in runs]) for runs in cases]
+    cells = [cell([getattr(run, key) for run in runs]) for runs in cases]
     competing = [index for index, runs in enumerate(cases) if runs and not _is(CEILING, runs)]
     if len(competing) > 1:
         marked = mark_best([cells[index] for index in competing], highest)
@@ -42,7 +44,7 @@ def measured(measure, cases):
     return cells
 
 
-def best_note(columns, groups):
+def best_note(columns: list[list[Cell]], groups: list[Group]) -> list[str]:
     """The line below a table that says what is marked in these columns of Cells; no line if nothing is."""
     if not any(each.best for column in columns for each in column):
         return []
@@ -50,13 +52,13 @@ def best_note(columns, groups):
     return ["Best of each column marked" + (f"; {CEILING}, which keeps all data, takes no part." if ceiling else ".")]
 
 
-def settings_of(groups):
+def settings_of(groups: list[Group]) -> list[dict[str, object]]:
     """The settings of each group."""
     return [settings(runs[0]) for _, runs in groups]
 
 
 def _is(method, runs):
-    return runs[0]["arguments"]["method"] == method
+    return runs[0].arguments["method"] == method
 
 
 def _sortable(value):
@@ -73,16 +75,16 @@ def _sortable(value):
 MODALITIES = ("audio", "visual", "audio-visual")
 
 
-def method_tables(groups):
+def method_tables(groups: list[Group]) -> list[Table]:
     """One Table per data set: a row per method, classifier and differing option, columns modality x measure.
 
     Beside a column stand the published numbers where there are some, and the difference to them.
     """
-    return [_method_table(dataset, mine) for (dataset,), mine in split(groups, ("dataset",))]
+    return [_method_table(dataset, members) for (dataset,), members in group_by(groups, ("dataset",))]
 
 
 def _method_table(dataset, groups):
-    rows = _rows_by_modality(in_order(groups))
+    rows = _rows_by_modality(sort_rows(groups))
     columns, cells, notes = [Column("method")], [], []
     for modality in MODALITIES:
         cases = [by_modality.get(modality, []) for _, by_modality in rows]
@@ -99,11 +101,11 @@ def _method_table(dataset, groups):
 def _rows_by_modality(groups):
     """A list of (name, {modality: runs}). Options that differ only between modalities, as presets do, make no rows."""
     rows = {}
-    for (method, classifier), mine in split(groups, ("method", "classifier")):
-        told = {option for _, peers in split(mine, ("modality",)) for option in differing(settings_of(peers))}
-        for _, runs in mine:
+    for (method, classifier), members in group_by(groups, ("method", "classifier")):
+        options = {option for _, peers in group_by(members, ("modality",)) for option in differing(settings_of(peers))}
+        for _, runs in members:
             own = settings(runs[0])
-            key = {"method": method, "classifier": classifier, **{option: own.get(option) for option in sorted(told)}}
+            key = {"method": method, "classifier": classifier} | {option: own.get(option) for option in sorted(options)}
             rows.setdefault(json.dumps(key), {})[own["modality"]] = runs
     names = name_settings([json.loads(key) for key in rows])
     return list(zip(names, rows.values(), strict=True))
@@ -112,56 +114,57 @@ def _rows_by_modality(groups):
 def _block(modality, measure, cases):
     """Columns and their Cells for one measure; ``cases`` are the runs of each row, of this modality."""
     key, head, _ = measure
-    columns, block = [Column(head, modality)], [measured(measure, cases)]
+    columns, block = [Column(head, modality)], [cells_of(measure, cases)]
     published = [find_published(settings(runs[0])) if runs else None for runs in cases]
     if any(published):
-        theirs = [Cell(entry[key]) if entry else Cell(None) for entry in published]
-        pairs = zip(block[0], theirs, strict=True)
+        released = [Cell(entry[key]) if entry else Cell(None) for entry in published]
+        pairs = zip(block[0], released, strict=True)
         short = head.split()[-1]
         columns += [Column(f"published {short}", modality), Column(f"diff. {short}", modality)]
-        block += [theirs, [_difference(ours, other) for ours, other in pairs]]
+        block += [released, [_difference(cell, other) for cell, other in pairs]]
     return columns, block
 
 
-def _difference(ours, theirs):
-    known = ours.value is not None and theirs.value is not None
-    return Cell(ours.value - theirs.value if known else None, signed=True)
+def _difference(cell, published):
+    known = cell.value is not None and published.value is not None
+    return Cell(cell.value - published.value if known else None, signed=True)
 
 
 def _published_notes(rows, modality):
     notes = []
     for name, by_modality in rows:
-        mine = settings(by_modality[modality][0]) if modality in by_modality else {}
-        entry = find_published(mine)
+        own = settings(by_modality[modality][0]) if modality in by_modality else {}
+        entry = find_published(own)
         if entry:
             notes.append(f"Published: {SOURCE}.")
             others = [
-                f"{option} {show_value(here)} ({show_value(there)})"
-                for option, here, there in other_settings(entry, mine)
+                f"{option} {show_value(value)} ({show_value(published)})"
+                for option, value, published in other_settings(entry, own)
             ]
             if others:
                 notes.append(f"{name}, {modality}: other settings than the published: {', '.join(others)}.")
     return notes
 
 
-def option_tables(groups):
+def option_tables(groups: list[Group]) -> list[Table]:
     """One Table per data set, method, classifier and modality of which there are runs with different options."""
     by = ("dataset", "method", "classifier", "modality")
-    return [_option_table(key, mine) for key, mine in split(groups, by) if len(mine) > 1]
+    return [_option_table(key, members) for key, members in group_by(groups, by) if len(members) > 1]
 
 
 def _option_table(key, groups):
     """A row per combination of the options that differ, in their order."""
-    groups = in_order(groups)
+    groups = sort_rows(groups)
     all_settings = settings_of(groups)
     options = differing(all_settings)
     cases = [runs for _, runs in groups]
     measures = (ACCURACY, LAST, FORGETTING)
     columns = [Column(name) for name in (*options, "seeds", *(head for _, head, _ in measures))]
-    told = [[show_value(mine.get(name)) for name in options] for mine in all_settings]
-    cells = [measured(measure, cases) for measure in measures]
+    values = [[show_value(own.get(name)) for name in options] for own in all_settings]
+    cells = [cells_of(measure, cases) for measure in measures]
     rows = [
-        [*mine, str(len(runs)), *each] for mine, runs, each in zip(told, cases, zip(*cells, strict=True), strict=True)
+        [*shown, str(len(runs)), *each]
+        for shown, runs, each in zip(values, cases, zip(*cells, strict=True), strict=True)
     ]
     dataset, method, classifier, modality = key
     name = method if classifier == "linear" else f"{method} {classifier}"
@@ -172,14 +175,14 @@ MEASURES = (LAST, ACCURACY, FORGETTING)
 MEGABYTE = 1e6
 
 
-def summary_tables(groups):
+def summary_tables(groups: list[Group]) -> list[Table]:
     """One Table per data set and modality, a row per group; seconds of training and evaluation, MB after all steps."""
-    return [_summary_table(key, in_order(mine)) for key, mine in split(groups, ("dataset", "modality"))]
+    return [_summary_table(key, sort_rows(members)) for key, members in group_by(groups, ("dataset", "modality"))]
 
 
 def _summary_table(key, groups):
     cases = [runs for _, runs in groups]
-    cells = [measured(measure, cases) for measure in MEASURES]
+    cells = [cells_of(measure, cases) for measure in MEASURES]
     heads = ["method", "runs", *(head for _, head, _ in MEASURES), "seconds", "MB kept"]
     rows = [
         [name, str(len(runs)), *each, _mean(map(_seconds, runs)), _mean(map(_megabytes, runs))]
@@ -193,22 +196,22 @@ def _mean(values):
 
 
 def _seconds(run):
-    return sum(run["seconds_per_step"]) if "seconds_per_step" in run else None
+    return sum(run.seconds_per_step) if run.seconds_per_step is not None else None
 
 
 def _megabytes(run):
-    return run["kept_bytes_per_step"][-1] / MEGABYTE if "kept_bytes_per_step" in run else None
+    return run.kept_bytes_per_step[-1] / MEGABYTE if run.kept_bytes_per_step is not None else None
 
 
-def notes_on_splits(groups):
+def notes_on_splits(groups: list[Group]) -> Iterator[str]:
     """A line for each row with shared videos, and for each without where the released splits have them."""
     for name, runs in groups:
-        share = max(run.get("test_clips_sharing_videos") or 0 for run in runs)
-        told = all("test_clips_sharing_videos" in run for run in runs)
-        released = SHARED_IN_RELEASE.get(runs[0]["arguments"]["dataset"], 0)
+        share = max(run.test_clips_sharing_videos or 0 for run in runs)
+        known = all(run.test_clips_sharing_videos is not None for run in runs)
+        released = SHARED_IN_RELEASE.get(runs[0].arguments["dataset"], 0)
         if share:
             yield f"{name}: {100 * share:.1f} % of the test clips share their source video with training clips"
-        elif told and released:
+        elif known and released:
             yield (
                 f"{name}: splits without shared source videos; in the released splits {100 * released:.1f} % of the"
                 " test clips share theirs with training clips"

@@ -1,9 +1,10 @@
-"""Curves: accuracy over steps, forgetting per task, loss terms over epochs."""
+"""Curves (accuracy over steps, forgetting per task, loss terms over epochs) and matrices (accuracy, confusion)."""
 
 import math
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from reporting.style import SHADES, curve_style, new_figure, wrapped
@@ -13,7 +14,7 @@ MOST_TICKS = 12
 LEGEND_WIDTH = 34
 
 
-def draw_accuracy(title, curves):
+def draw_accuracy(title: str, curves: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
     """Curves with bands of one standard deviation; ``curves`` is a list of (name, classes seen, mean, spread).
 
     Up to MOST_CURVES share one panel. More would hide one another: each then has a panel, the others behind it in grey.
@@ -35,7 +36,7 @@ def draw_accuracy(title, curves):
     return figure
 
 
-def draw_forgetting(title, points):
+def draw_forgetting(title: str, points: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
     """A point for each task with its spread; ``points`` is a list of (name, mean, spread).
 
     Up to MOST_CURVES stand side by side in one panel. More have a panel each, the others behind it in grey.
@@ -59,7 +60,7 @@ def draw_forgetting(title, points):
     return figure
 
 
-def draw_losses(title, terms):
+def draw_losses(title: str, terms: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
     """A panel per loss term over the epochs of all steps; ``terms`` is {name: (epoch, mean, spread, step starts)}."""
     figure, panels = _panels(title, list(terms), sharex=True)
     for axes, (epoch, mean, spread, starts) in zip(panels, terms.values(), strict=True):
@@ -142,19 +143,19 @@ MOST_NAMES = 160  # classes up to which each has its name
 LONGEST_NAME = 32
 
 
-def draw_accuracy_matrix(title, matrix):
+def draw_accuracy_matrix(title: str, matrix: np.ndarray) -> Figure:
     """``matrix`` (steps, steps) in per cent: row after step t, column task j; empty where NaN."""
     steps = [str(step) for step in range(len(matrix))]
     return _draw(title, matrix, steps, "Task", "After step", "Test accuracy (%)", zeros=True)
 
 
-def draw_task_confusion(title, shares):
+def draw_task_confusion(title: str, shares: np.ndarray) -> Figure:
     """``shares`` (tasks, tasks) in per cent of a row: true task, predicted task."""
     tasks = [str(task) for task in range(len(shares))]
     return _draw(title, shares, tasks, "Task of the predicted class", "Task of the true class", "Share of the row (%)")
 
 
-def draw_class_confusion(title, shares, names):
+def draw_class_confusion(title: str, shares: np.ndarray, names: list[str]) -> Figure:
     """``shares`` (classes, classes) in per cent of a row: true class, predicted class, in class order."""
     short = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
     return _draw(title, shares, short, "Predicted class", "True class", "Share of the row (%)")
@@ -176,7 +177,7 @@ def _draw(title, matrix, names, x_label, y_label, unit, zeros=False):
 
 
 def _side(count, longest):
-    """Inches of a figure with ``count`` rows whose names, of ``longest`` letters, stay apart."""
+    """Inches of a figure with ``count`` rows whose names, of up to ``longest`` characters, stay apart."""
     return 1.6 + 0.05 * longest + max(2.2, (0.38 if count <= MOST_NUMBERS else 0.115) * min(count, MOST_NAMES))
 
 

@@ -63,8 +63,8 @@ PUBLISHED = (
 )
 
 
-def find_published(settings):
-    """The entry of PUBLISHED for a run with these options (those of ``settings`` in results.py), or None."""
+def find_published(settings: dict[str, object]) -> dict | None:
+    """The entry of PUBLISHED for a run with these options (those of ``runs.settings``), or None."""
     for entry in PUBLISHED:
         same = all(settings.get(name) == value for name, value in entry["run"].items())
         if same and all(settings.get(name, value) == value for name, value in entry.get("terms", {}).items()):
@@ -72,8 +72,8 @@ def find_published(settings):
     return None
 
 
-def other_settings(entry, settings):
-    """The options, as (name, value here, published value), in which a run differs from the published one."""
+def other_settings(entry: dict, settings: dict[str, object]) -> list[tuple[str, object, object]]:
+    """The options, as (name, own value, published value), in which a run differs from the published one."""
     return [
         (name, settings.get(name), value) for name, value in entry["settings"].items() if settings.get(name) != value
     ]

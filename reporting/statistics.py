@@ -5,39 +5,45 @@ A group is a list of runs that differ in the seed alone. Shares are in per cent.
 
 import numpy as np
 
-from engine.run_files import read_losses
+from engine.run_files import RunResults, read_losses
+
+# Mean and sample standard deviation over seeds (0 for one), arrays of one shape.
+MeanAndSpread = tuple[np.ndarray, np.ndarray]
 
 
-def classes_seen(run):
-    """Number of classes seen after each step (steps,). Taken from the options, as results.json does not hold it."""
-    arguments, steps = run["arguments"], len(run["accuracy_per_step"])
-    sizes = arguments.get("classes_per_step")
-    if not sizes:
+def classes_seen(run: RunResults) -> np.ndarray | None:
+    """Number of classes seen after each step (steps,), from the options, as results.json does not hold it.
+
+    None where the options do not tell it: there are none, or not as many as steps, or more than there are classes.
+    """
+    steps, sizes = len(run.accuracy_per_step), run.arguments.get("classes_per_step")
+    if not sizes or (len(sizes) > 1 and len(sizes) < steps):
         return None
-    seen = np.cumsum(sizes if len(sizes) > 1 else sizes * steps)[:steps]
-    return np.minimum(seen, arguments.get("num_classes") or seen[-1])
+    seen = np.cumsum(sizes if len(sizes) > 1 else sizes * steps, dtype=float)[:steps]
+    seen = np.minimum(seen, run.arguments.get("num_classes") or seen[-1])
+    return seen.astype(int) if (np.diff(seen) > 0).all() else None
 
 
-def accuracy_over_steps(runs):
+def accuracy_over_steps(runs: list[RunResults]) -> MeanAndSpread:
     """Mean and sample standard deviation over seeds (0 for one) of the accuracy after each step, each (steps,)."""
-    return _mean_and_spread([run["accuracy_per_step"] for run in runs])
+    return _mean_and_spread([run.accuracy_per_step for run in runs])
 
 
-def forgetting_by_task(runs):
+def forgetting_by_task(runs: list[RunResults]) -> MeanAndSpread:
     """Mean and spread over seeds of the forgetting of tasks 0 to T-2 after the last step, each (T-1,).
 
     Of task j: its best accuracy after steps j to T-2, minus that after step T-1.
     """
-    return _mean_and_spread([_forgetting(run["accuracy_matrix"]) for run in runs])
+    return _mean_and_spread([_forgetting(run.accuracy_matrix) for run in runs])
 
 
-def accuracy_matrix(runs):
+def accuracy_matrix(runs: list[RunResults]) -> np.ndarray:
     """Mean over seeds of the accuracy on task j (column) after step t (row), (steps, steps); NaN where j > t."""
-    steps = len(runs[0]["accuracy_matrix"])
-    return 100 * np.mean([[row + [np.nan] * (steps - len(row)) for row in run["accuracy_matrix"]] for run in runs], 0)
+    steps = len(runs[0].accuracy_matrix)
+    return 100 * np.mean([[row + [np.nan] * (steps - len(row)) for row in run.accuracy_matrix] for run in runs], 0)
 
 
-def class_confusion(runs):
+def class_confusion(runs: list[RunResults]) -> np.ndarray:
     """Share of the test clips of each class (row) taken for each class (column) after the last step.
 
     Counts are summed over seeds. (classes, classes); the rows of classes without clips are NaN.
@@ -45,16 +51,16 @@ def class_confusion(runs):
     return _shares(_counts(runs))
 
 
-def task_confusion(runs):
+def task_confusion(runs: list[RunResults]) -> np.ndarray:
     """The same between tasks, (steps, steps): a clip taken for another class of its own task is on the diagonal."""
     counts = _counts(runs)
     starts = np.concatenate([[0], classes_seen(runs[0])[:-1]])
     return _shares(np.add.reduceat(np.add.reduceat(counts, starts, 0), starts, 1))
 
 
-def class_names(runs):
+def class_names(runs: list[RunResults]) -> list[str]:
     """Names of the classes seen after the last step, in class order."""
-    return runs[0]["class_names"][: len(runs[0]["confusion"][-1])]
+    return runs[0].class_names[: len(runs[0].confusion[-1])]
 
 
 def _mean_and_spread(values):
@@ -68,7 +74,7 @@ def _forgetting(matrix):
 
 
 def _counts(runs):
-    return np.sum([run["confusion"][-1] for run in runs], 0)
+    return np.sum([run.confusion[-1] for run in runs], 0)
 
 
 def _shares(counts):
@@ -76,13 +82,13 @@ def _shares(counts):
         return 100 * counts / counts.sum(1, keepdims=True)
 
 
-def losses_over_epochs(runs):
+def losses_over_epochs(runs: list[RunResults]) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """``{term: (epoch, mean, spread, step starts)}``; empty where no run of the group has epochs.
 
     ``epoch`` counts on through the steps, ``step starts`` are the epochs with which steps begin. Mean and sample
     standard deviation (0 for one) are over the seeds that have the epoch.
     """
-    seeds = [read_losses(run["folder"]) for run in runs]
+    seeds = [read_losses(run.folder) for run in runs]
     starts = _step_starts(seeds)
     terms = list(dict.fromkeys(term for losses in seeds for term in losses))
     return {term: (*_average([losses.get(term, {}) for losses in seeds], starts), starts) for term in terms}
@@ -98,7 +104,7 @@ def _step_starts(seeds):
 
 def _average(seeds, starts):
     keys = sorted({key for values in seeds for key in values})
-    found = [[values[key] for values in seeds if key in values] for key in keys]
-    mean = np.array([np.mean(values) for values in found])
-    spread = np.array([np.std(values, ddof=1) if len(values) > 1 else 0.0 for values in found])
+    by_key = [[values[key] for values in seeds if key in values] for key in keys]
+    mean = np.array([np.mean(values) for values in by_key])
+    spread = np.array([np.std(values, ddof=1) if len(values) > 1 else 0.0 for values in by_key])
     return np.array([starts[step] + epoch for step, epoch in keys]), mean, spread

@@ -6,6 +6,7 @@ import logging
 import os
 import textwrap
 import warnings
+from collections.abc import Iterable, Iterator
 
 import matplotlib
 from cycler import cycler
@@ -15,13 +16,14 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from utils.errors import InputError
+from utils.files import atomic_path
 
 # Okabe and Ito, without the yellow that fades on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 LINES = ("-", "--", "-.", ":")
-# The settings of sizes of letters, less "size".
-LETTERS = ("axes.label", "legend.font", "xtick.label", "ytick.label")
+# What has a size of its own: ``<name>size`` of matplotlib's settings.
+TEXTS = ("axes.label", "legend.font", "xtick.label", "ytick.label")
 # One hue from light to dark: the order survives in grey.
 SHADES = "Blues"
 FORMATS = ("svg", "pdf", "png")
@@ -49,7 +51,7 @@ BASE = {
 
 
 @contextlib.contextmanager
-def figure_style(style=None):
+def figure_style(style: str | None = None) -> Iterator[None]:
     """Draw in the style of this project, with ``style`` (a matplotlib style's name or file) on top of it.
 
     InputError if there is no such style, or it is not one.
@@ -92,9 +94,9 @@ class _Complaints(logging.Handler):
         self.lines.append(record.getMessage().strip().split("\n")[0])
 
 
-def new_figure(width, height):
-    """An empty Figure that makes room for all its texts; sizes in inches, larger where the style has larger letters."""
-    larger = max(1, *(_points(f"{what}size") / BASE[f"{what}size"] for what in LETTERS))
+def new_figure(width: float, height: float) -> Figure:
+    """An empty Figure that makes room for all its texts; sizes in inches, larger where the style has larger type."""
+    larger = max(1, *(_points(f"{text}size") / BASE[f"{text}size"] for text in TEXTS))
     figure = Figure(figsize=(width * larger, height * larger), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -104,46 +106,54 @@ def _points(setting):
     return FontProperties(size=matplotlib.rcParams[setting]).get_size_in_points()
 
 
-def curve_style(index):
+def curve_style(index: int) -> dict[str, str]:
     """Colour, marker and line of curve ``index``: the first 63 differ in colour or marker, neighbours in both."""
     colours = matplotlib.rcParams["axes.prop_cycle"].by_key().get("color", COLOURS)
     line = LINES[index // len(colours) % len(LINES)]
     return {"color": colours[index % len(colours)], "marker": MARKERS[index % len(MARKERS)], "linestyle": line}
 
 
-def wrapped(text, width=60):
+def wrapped(text: str, width: int = 60) -> str:
     """``text`` in lines of at most ``width`` characters."""
     return "\n".join(textwrap.wrap(text, width)) or text
 
 
 @contextlib.contextmanager
-def missing_letters():
-    """Yield a list; when the block ends it has a line if the font lacked letters, in place of a warning for each."""
+def missing_glyphs() -> Iterator[list[str]]:
+    """Yield a list; when the block ends it has a line if the font lacked characters, in place of a warning for each."""
     lines = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield lines
-    glyphs, others = [], []
     for each in caught:
-        (glyphs if "missing from font" in str(each.message) else others).append(each)
-    for each in others:
-        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-    if glyphs:
-        lines.append("some letters are boxes, as the font lacks them; name a font in a --style file: font.family: ...")
+        if "missing from font" not in str(each.message):
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+        elif not lines:
+            line = "some characters are boxes, as the font lacks them; name one in a --style file: font.family: ..."
+            lines.append(line)
 
 
-def render(figure, formats=FORMATS):
-    """``figure`` as bytes in each of ``formats``, a dict. InputError if the style asks for what is not installed."""
+def render(figure: Figure, formats: Iterable[str] = FORMATS) -> dict[str, bytes]:
+    """``figure`` as bytes in each of ``formats``. InputError if the style asks for what is not installed."""
     files = {}
     try:
-        # The places of texts are found once, and are the same in all formats.
+        # The places of texts are computed once, and are the same in all formats.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for format in formats:
-            written = io.BytesIO()
-            figure.savefig(written, format=format, metadata=METADATA[format])
-            files[format] = written.getvalue()
+            content = io.BytesIO()
+            figure.savefig(content, format=format, metadata=METADATA[format])
+            files[format] = content.getvalue()
     except RuntimeError as error:
         reason = str(error).split("\n")[0]
         raise InputError(f"--style: cannot be drawn here ({reason}); choose another style") from None
+    return files
+
+
+def save(figure: Figure, stem: str, formats: Iterable[str] = FORMATS) -> dict[str, bytes]:
+    """Write ``figure`` to ``<stem>.<format>`` in each of ``formats``, each whole or not at all; return the contents."""
+    files = render(figure, formats)
+    for format, content in files.items():
+        with atomic_path(f"{stem}.{format}") as path, open(path, "wb") as file:
+            file.write(content)
     return files

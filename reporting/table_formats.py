@@ -5,7 +5,7 @@ import io
 import re
 from itertools import groupby
 
-from reporting.tables import Cell, text_table
+from reporting.tables import Cell, Column, Table, text_table
 
 # What has a meaning of its own in LaTeX; a pattern that looks at each character once.
 _LATEX = {
@@ -18,22 +18,22 @@ _LATEX = {
 _MARKDOWN = re.compile(r"([\\`*\[\]<>|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 
 
-def as_text(tables):
+def as_text(tables: list[Table]) -> str:
     """Aligned columns; the groups of columns in a line of their own; * at the best."""
     return "\n\n".join(_text(table) for table in tables)
 
 
-def as_markdown(tables):
+def as_markdown(tables: list[Table]) -> str:
     """Tables of GitHub's Markdown, the best in bold."""
     return "\n\n".join(_markdown(table) for table in tables)
 
 
-def as_latex(tables):
+def as_latex(tables: list[Table]) -> str:
     """Floating tables for booktabs, the best in bold."""
     return "\n\n".join(_latex(table) for table in tables)
 
 
-def as_csv(tables):
+def as_csv(tables: list[Table]) -> str:
     """One sheet: numbers in per cent as they are, unrounded, their spreads in columns of their own ending in "sd"."""
     sheets = [row for table in tables for row in _records(table)]
     header = list(dict.fromkeys(name for row in sheets for name in row))
@@ -47,9 +47,9 @@ def as_csv(tables):
 FORMATS = {"text": as_text, "markdown": as_markdown, "latex": as_latex, "csv": as_csv}
 
 
-def spans(columns):
-    """The groups of ``columns`` in order: a list of (group, number of columns)."""
-    return [(group, len(list(mine))) for group, mine in groupby(columns, key=lambda column: column.group)]
+def spans(columns: list[Column]) -> list[tuple[str, int]]:
+    """The groups of ``columns`` in order, each with its number of columns."""
+    return [(group, len(list(members))) for group, members in groupby(columns, key=lambda column: column.group)]
 
 
 def _text(table):

@@ -1,8 +1,9 @@
 """Tables of results: what is in a table, apart from how it is written (see table_formats.py)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from reporting.runs import mean_and_spread
+from reporting.runs import Group, mean_and_spread
 
 
 @dataclass(frozen=True)
@@ -34,43 +35,43 @@ class Table:
     """``rows`` hold one string or Cell per column; ``notes`` are lines to print below."""
 
     title: str
-    columns: list
-    rows: list
-    notes: tuple = ()
+    columns: list[Column]
+    rows: list[list[str | Cell]]
+    notes: tuple[str, ...] = ()
 
 
-def cell(values):
+def cell(values: Iterable[float | None]) -> Cell:
     """The Cell of ``values``, fractions, one per seed."""
     mean, spread = mean_and_spread(values)
     return Cell(None if mean is None else 100 * mean, None if spread is None else 100 * spread)
 
 
-def mark_best(cells, highest):
+def mark_best(cells: list[Cell], highest: bool) -> list[Cell]:
     """The same Cells, those with the best value, to the digits shown, marked."""
     shown = [round(each.value, 2) for each in cells if each.value is not None]
     best = (max if highest else min)(shown, default=None)
     return [replace(each, best=each.value is not None and round(each.value, 2) == best) for each in cells]
 
 
-def steps_table(groups, title=""):
+def steps_table(groups: list[Group], title: str = "") -> Table:
     """One row per (name, runs): accuracy after each step, mean accuracy, average forgetting."""
-    steps = max(len(run["accuracy_per_step"]) for _, runs in groups for run in runs)
+    steps = max(len(run.accuracy_per_step) for _, runs in groups for run in runs)
     columns = ["method", *(f"step {step}" for step in range(steps)), "mean acc.", "avg. forg."]
     rows = []
     for name, runs in groups:
-        cells = [cell([_nth(run["accuracy_per_step"], step) for run in runs]) for step in range(steps)]
-        cells += [cell([run[figure] for run in runs]) for figure in ("mean_accuracy", "average_forgetting")]
+        cells = [cell([_nth(run.accuracy_per_step, step) for run in runs]) for step in range(steps)]
+        cells += [cell([getattr(run, figure) for run in runs]) for figure in ("mean_accuracy", "average_forgetting")]
         rows.append([name, *cells])
     return Table(title, [Column(name) for name in columns], rows)
 
 
-def results_rows(groups):
+def results_rows(groups: list[Group]) -> list[list[str]]:
     """``steps_table`` as rows of strings, the first of which is the header."""
     table = steps_table(groups)
     return [[column.name for column in table.columns], *([str(each) for each in row] for row in table.rows)]
 
 
-def text_table(rows):
+def text_table(rows: list[list[str]]) -> str:
     """Align ``rows`` of strings: the first row is the header, the first column is flush left."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]

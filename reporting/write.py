@@ -6,22 +6,21 @@ from itertools import groupby
 
 from tqdm import tqdm
 
-from reporting.figures import gallery
+from reporting.figures import figures_of
 from reporting.layouts import method_tables, option_tables
-from reporting.page import page
-from reporting.style import FORMATS, figure_style, missing_letters, render
+from reporting.page import Section, page
+from reporting.runs import Group
+from reporting.style import FORMATS, figure_style, missing_glyphs, render, save
 from reporting.tables import steps_table
 from utils.errors import InputError
-from utils.files import atomic_path, write_text
+from utils.files import write_text
 
 
-def check_targets(figures, html, style):
+def check_targets(figures: str | None, html: str | None, style: str | None):
     """InputError, before the work, if folder ``figures`` or file ``html`` (None: not wanted) cannot be written.
 
-    Or if there is no such style, or nothing to draw in it.
+    Or if there is no such style.
     """
-    if style is not None and figures is None and html is None:
-        raise InputError(f"--style {style}: nothing is drawn; give --figures or --html as well")
     with figure_style(style):
         pass
     if figures is not None:
@@ -35,21 +34,26 @@ def check_targets(figures, html, style):
         _check_writable("--html", html, folder)
 
 
-def write_report(groups, summary, figures=None, html=None, style=None):
+def write_report(
+    groups: list[Group], summary: str, figures: str | None = None, html: str | None = None, style: str | None = None
+) -> list[str]:
     """Write figures to the folder ``figures`` and a page to the file ``html``, where given. Returns lines on both."""
-    shown = gallery(groups)
-    drawn = []
-    with figure_style(style), missing_letters() as letters:
-        for picture in tqdm(shown.pictures, "Drawing", unit="figure", disable=None, leave=False):
-            files = render(picture.draw(), ["svg"] if figures is None else FORMATS)
-            drawn.append((picture, files["svg"]))
-            if figures is not None:
-                _save(figures, picture.stem, files)
-    lines = shown.left_out_lines() + letters
+    specs, drawn = figures_of(groups), []
+    with figure_style(style), missing_glyphs() as glyphs:
+        for spec in tqdm(specs.figures, "Drawing", unit="figure", disable=None, leave=False):
+            if figures is None:
+                files = render(spec.draw(), ["svg"])
+            else:
+                with _target("--figures", figures):
+                    files = save(spec.draw(), os.path.join(figures, spec.stem))
+            drawn.append((spec, files["svg"]))
+    lines = specs.skipped_lines() + glyphs
     if html is not None:
-        sections = [(place, list(each)) for place, each in groupby(drawn, key=lambda pair: pair[0].section)]
-        with _told("--html", html):
-            write_text(html, page(_title(groups), summary, _tables(groups), sections, lines))
+        sections = _tables(groups)
+        for heading, pairs in groupby(drawn, key=lambda pair: pair[0].section):
+            sections.append(Section(heading, figures=list(pairs)))
+        with _target("--html", html):
+            write_text(html, page(_title(groups), summary, sections, lines))
     if figures is not None:
         kinds = ", ".join(format.upper() for format in FORMATS)
         lines.append(f"wrote {len(drawn)} figures, each as {kinds}, to {figures}")
@@ -58,42 +62,37 @@ def write_report(groups, summary, figures=None, html=None, style=None):
     return lines
 
 
-def _save(folder, stem, files):
-    for format, content in files.items():
-        path = os.path.join(folder, f"{stem}.{format}")
-        with _told("--figures", path), atomic_path(path) as aside, open(aside, "wb") as file:
-            file.write(content)
-
-
 def _tables(groups):
-    headed = [
-        ("Methods", method_tables(groups)),
-        ("Options of a method", option_tables(groups)),
-        ("Accuracy after each step", [steps_table(groups)]),
+    """The Sections of tables that there are."""
+    sections = [
+        Section("Methods", method_tables(groups)),
+        Section("Options of a method", option_tables(groups)),
+        Section("Accuracy after each step", [steps_table(groups)]),
     ]
-    return [(heading, tables) for heading, tables in headed if tables]
+    return [section for section in sections if section.tables]
 
 
 def _title(groups):
-    names = dict.fromkeys(runs[0]["arguments"]["dataset"] for _, runs in groups)
+    names = dict.fromkeys(runs[0].arguments["dataset"] for _, runs in groups)
     return f"Class-incremental learning on {', '.join(names)}"
 
 
 def _make_folder(path):
-    with _told("--figures", path):
+    with _target("--figures", path):
         os.makedirs(path, exist_ok=True)
     _check_writable("--figures", path, path)
 
 
 def _check_writable(option, path, folder):
     if not os.access(folder, os.W_OK):
-        raise InputError(f"{option} {path}: cannot be written there; choose another place")
+        raise InputError(f"{option} {path}: cannot be written; choose another place")
 
 
 @contextlib.contextmanager
-def _told(option, path):
-    """Say of an error in writing what was to be written: not the name of the file aside."""
+def _target(option, path):
+    """Turn an OSError into an InputError that names the file, or else ``path``."""
     try:
         yield
     except OSError as error:
-        raise InputError(f"{option} {path}: cannot be written ({error.strerror}); choose another place") from None
+        name = error.filename or path
+        raise InputError(f"{option} {name}: cannot be written ({error.strerror}); choose another place") from None

@@ -166,7 +166,7 @@ def test_report_says_what_it_lacks(tmp_path):
     assert "no such folder" in refused(tmp_path, str(tmp_path / "none"), main=report.main)
     assert "no finished run" in refused(tmp_path, str(tmp_path), main=report.main)
     (tmp_path / "results.json").write_text("{")
-    assert "not readable as JSON" in refused(tmp_path, str(tmp_path), main=report.main)
+    assert "not a readable results file" in refused(tmp_path, str(tmp_path), main=report.main)
     (tmp_path / "results.json").write_text("[]")
     assert "lacks" in refused(tmp_path, str(tmp_path), main=report.main)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from reporting.figures import gallery
+from reporting.figures import figures_of
 from reporting.plots import MOST_CURVES
 from reporting.runs import find_runs, group_seeds
 from reporting.style import MARKERS, curve_style, figure_style, render
@@ -27,12 +27,12 @@ def folder(tmp_path_factory):
 def figures(folder):
     """The Figures by kind; of those that are drawn for each row, that of avcil."""
     with figure_style():
-        pictures = gallery(group_seeds(find_runs([str(folder)]))).pictures
-        return {kind(picture): picture.draw() for picture in pictures if "lwf" not in picture.stem}
+        specs = figures_of(group_seeds(find_runs([str(folder)]))).figures
+        return {kind(spec): spec.draw() for spec in specs if "lwf" not in spec.stem}
 
 
-def kind(picture):
-    return picture.stem.split("_")[-1]
+def kind(spec):
+    return spec.stem.split("_")[-1]
 
 
 def steps(folder, method):
@@ -127,7 +127,7 @@ def test_many_curves_have_a_panel_each(tmp_path):
     for number in range(MOST_CURVES + 1):
         report_runs.make(tmp_path / str(number), lam=number)
     with figure_style():
-        accuracy, forgetting = (picture.draw() for picture in gallery(group_seeds(find_runs([tmp_path]))).pictures[:2])
+        accuracy, forgetting = (spec.draw() for spec in figures_of(group_seeds(find_runs([tmp_path]))).figures[:2])
     for figure in (accuracy, forgetting):
         assert [axes.get_title() for axes in figure.axes] == [f"avcil lam={n}" for n in range(MOST_CURVES + 1)]
 
@@ -143,9 +143,9 @@ def test_texts_of_a_hundred_classes_do_not_overlap(tmp_path):
     names = [f"a class with a rather long name, number {label}" for label in range(100)]
     report_runs.make(tmp_path / "run", classes=100, names=names, method="a_method_with_a_long_name" * 4)
     with figure_style():
-        pictures = {kind(picture): picture for picture in gallery(group_seeds(find_runs([tmp_path]))).pictures}
+        specs = {kind(spec): spec for spec in figures_of(group_seeds(find_runs([tmp_path]))).figures}
         for name in ("confusion-classes", "confusion-tasks", "accuracy"):
-            figure = pictures[name].draw()
+            figure = specs[name].draw()
             figure.draw_without_rendering()
             axes = figure.axes[0]
             for labels, low, high in ((axes.get_xticklabels(), "x0", "x1"), (axes.get_yticklabels(), "y0", "y1")):
@@ -161,6 +161,6 @@ def _boxes(texts):
 
 def test_the_same_runs_give_the_same_bytes(folder):
     with figure_style():
-        draw = gallery(group_seeds(find_runs([str(folder)]))).pictures[0].draw
+        draw = figures_of(group_seeds(find_runs([str(folder)]))).figures[0].draw
         assert render(draw()) == render(draw())
     assert b"<dc:date>" not in render(draw(), ["svg"])["svg"]

@@ -65,7 +65,7 @@ def test_names_in_any_script(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         said = report_runs.printed(tmp_path, "--html", tmp_path / "page.html")[0]
-    assert said.count("some letters are boxes") == 1
+    assert said.count("some characters are boxes") == 1
 
 
 @pytest.fixture(scope="module")

@@ -130,7 +130,7 @@ REFUSED = {
     "format": (
         visualize_attention,
         ["--run", "{root}/run", "--clip=-train_0_0", "--output", "{root}/a.gif"],
-        "not a .png, .pdf, .svg file",
+        "not a .svg, .pdf, .png file",
     ),
 }
 
