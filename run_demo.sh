@@ -10,9 +10,9 @@ case ${1-} in
     exit 2
     ;;
 esac
-sh "$here/utils/setup_env.sh" requirements.txt
 # shellcheck source=utils/launch.sh
 . "$here/utils/launch.sh"
+choose_python
 
 methods="fine_tuning:linear avcil:linear upper_bound:linear"
 if [ "${1-}" = --all ]; then

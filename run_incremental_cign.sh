@@ -4,11 +4,4 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 # shellcheck source=utils/launch.sh
 . "$here/utils/launch.sh"
-case ${3-} in
-'' | -*) launch train_incremental.py "dataset modality" "$@" --method cign ;;
-*)
-    # Older instructions run iCaRL this way.
-    echo "With a classifier ($3) this is iCaRL: running run_incremental_icarl.sh"
-    launch train_incremental.py "dataset modality classifier" "$@" --method icarl
-    ;;
-esac
+launch train_incremental.py "dataset modality" "$@" --method cign

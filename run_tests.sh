@@ -3,7 +3,7 @@
 # --slow adds whole golden runs in audio-visual (minutes each).
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-sh "$here/utils/setup_env.sh" requirements.txt requirements-dev.txt
+sh "$here/setup.sh" --dev
 cd "$here"
 if [ "${1-}" = --slow ]; then
     shift

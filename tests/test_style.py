@@ -15,6 +15,13 @@ def test_ruff(command):
     assert done.returncode == 0, done.stdout
 
 
+def test_pyright():
+    done = subprocess.run(
+        [sys.executable, "-m", "pyright", "--pythonpath", sys.executable], cwd=REPO, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
 def test_shellcheck():
     shellcheck = shutil.which("shellcheck", path=f"{sys.prefix}/bin") or shutil.which("shellcheck")
     assert shellcheck, "shellcheck is not installed: pip install -r requirements-dev.txt"

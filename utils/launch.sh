@@ -3,12 +3,17 @@
 
 : "${here:?is set by the launcher that sources this file}"
 
-# The project's own environment if it was made (run_demo.sh makes it), else the python3 of the shell.
-if [ -x "$here/.venv/bin/python" ]; then
-    python=$here/.venv/bin/python
-else
+# choose_python: set $python to the project's environment, else to an active one that has all packages; else make .venv.
+choose_python() {
     python=${PYTHON:-python3}
-fi
+    if [ -x "$here/.venv/bin/python" ]; then
+        python=$here/.venv/bin/python
+    fi
+    if ! "$python" "$here/utils/environment.py" 2>/dev/null; then
+        sh "$here/setup.sh"
+        python=$here/.venv/bin/python
+    fi
+}
 
 # launch SCRIPT "names of positional arguments" COMMAND-LINE...: run it with the named arguments turned into flags.
 launch() {
@@ -29,5 +34,6 @@ launch() {
         shift
         set -- "$@" "--$name" "$value"
     done
+    choose_python
     exec "$python" "$here/$script" "$@"
 }
