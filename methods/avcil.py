@@ -6,6 +6,7 @@ distillation (VAD); and where the teacher's attention maps come from.
 """
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -138,11 +139,15 @@ def attention_distillation(scores: torch.Tensor, teacher_scores: torch.Tensor, d
 
 
 class TeacherAttention:
-    """The attention maps of the network ``teacher``: cached where memory allows, else computed as they are needed."""
+    """The attention maps of the network ``teacher``: cached where memory allows, else computed as they are needed.
+
+    Maps are a dict with a row per clip, in the form that suits the device (model.fast_attention, ``frozen_attention``).
+    """
 
     def __init__(self, teacher: AudioVisualNet):
         self.teacher, self.cached = teacher, None
 
+    @torch.no_grad()
     def cache(
         self, data: IncrementalData, exemplars: np.ndarray, batches: Callable[[np.ndarray], Iterator[Batch]]
     ) -> None:
@@ -151,8 +156,21 @@ class TeacherAttention:
         ``batches(clips)`` brings clips in inference batches.
         """
         clips = data.owned(exemplars)
-        if len(clips) and data.tokens.has_room_for(len(clips) * self._bytes_per_clip(data.visual_shape)):
-            self.cached = TeacherCache(clips, self._compute_all(clips, batches), data.device)
+        if not len(clips):
+            return
+        parts = self._parts(batches(clips))
+        first = next(parts)
+        bytes_per_clip = sum(values[0].nbytes for values in first.values())
+        if data.tokens.has_room_for(len(clips) * bytes_per_clip):
+            # Filled part by part: a list of parts and all of them in one would be twice the memory.
+            maps = {name: values.new_empty(len(clips), *values.shape[1:]) for name, values in first.items()}
+            start = 0
+            for part in itertools.chain([first], parts):
+                stop = start + len(part["temporal"])
+                for name, values in part.items():
+                    maps[name][start:stop] = values
+                start = stop
+            self.cached = TeacherCache(clips, maps, data.device)
 
     def of(self, batch: Batch) -> "BatchAttention":
         """The maps of the replayed clips of ``batch``."""
@@ -161,38 +179,24 @@ class TeacherAttention:
     @torch.no_grad()
     def _maps(self, batch, rows, tokens):
         if self.cached is not None:
-            maps = self.cached.rows(batch.clip[rows])
-            return maps["spatial"], maps["temporal"]
-        return self._compute(batch.audio[rows], tokens)
+            return self.cached.rows(batch.clip[rows])
+        return self.teacher.frozen_attention(batch.audio[rows], tokens)
 
-    def _compute(self, audio, tokens):
-        attended = self.teacher.attention(audio, tokens)
-        return attended.spatial_scores.softmax(2), attended.temporal_scores.softmax(1)
-
-    @torch.no_grad()
-    def _compute_all(self, clips, batches):
-        maps = []
-        for batch in batches(clips):
+    def _parts(self, batches):
+        for batch in batches:
             for piece in batch.visual.pieces(batch.audio.device.type):
-                maps.append(self._compute(batch.audio[batch.visual.batch_rows(piece)], batch.visual.take(piece)))
-        spatial, temporal = zip(*maps, strict=True)
-        return {"spatial": torch.cat(spatial), "temporal": torch.cat(temporal)}
-
-    @staticmethod
-    def _bytes_per_clip(shape):
-        frames, positions, width = shape
-        return 4 * frames * (positions + 1) * width
+                audio = batch.audio[batch.visual.batch_rows(piece)]
+                yield self.teacher.frozen_attention(audio, batch.visual.take(piece))
 
 
 class BatchAttention:
     """The teacher's attention in one batch, which the network compares its own with as it computes it.
 
-    ``replayed`` are the rows of the batch that are distilled; ``maps(rows, tokens)`` gives their spatial (n, F, S, D)
-    and temporal (n, F, D) maps. The forward pass takes the spatial maps piece by piece (model.fast_attention); the
-    temporal ones are collected on the way.
+    ``replayed`` are the rows of the batch that are distilled; ``maps(rows, tokens)`` gives their maps. The forward pass
+    takes the spatial maps, on a CPU piece by piece (model.fast_attention); the temporal ones are collected on the way.
     """
 
-    def __init__(self, replayed: slice, maps: Callable[[np.ndarray, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]):
+    def __init__(self, replayed: slice, maps: Callable[[np.ndarray, torch.Tensor], dict[str, torch.Tensor]]):
         self.replayed, self.maps, self.temporal = replayed, maps, []
 
     @property
@@ -200,10 +204,10 @@ class BatchAttention:
         """How many clips are distilled."""
         return self.replayed.stop - self.replayed.start
 
-    def __call__(self, rows: np.ndarray, tokens: torch.Tensor) -> torch.Tensor:
-        spatial, temporal = self.maps(rows, tokens)
-        self.temporal.append(temporal)
-        return spatial
+    def __call__(self, rows: np.ndarray, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+        maps = self.maps(rows, tokens)
+        self.temporal.append(maps["temporal"])
+        return maps
 
     def temporal_distance(self, scores: torch.Tensor) -> torch.Tensor:
         """KL from the teacher's temporal maps to softmax of ``scores`` (n, F, D), summed over clips and channels."""

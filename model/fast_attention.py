@@ -1,43 +1,46 @@
-"""Audio-guided spatial attention without its large intermediates: the same numbers as model.attention, piece by piece.
+"""Audio-guided spatial attention without its large intermediates: the same numbers as model.attention.
 
-The plain form keeps some nine tensors of the size of the tokens for the backward pass. Here a piece of the batch at a
-time goes through projection, softmax and both weighted sums while it is in cache; the backward pass needs the tokens
-again, their projection, and small tensors (derivation at ``_gradients``). The definition is
-model.attention.audio_guided_attention; tests hold this form to it, values and gradients.
+The plain form keeps some nine tensors of the size of the tokens for the backward pass. On a CPU a piece of the batch at
+a time goes through projection, softmax and both weighted sums while it is in cache; the backward pass needs the tokens
+again, their projection, and small tensors (derivation at ``_gradients``). On a GPU a whole batch goes through one
+matrix product and one kernel each way (model.attention_kernels). The definition is
+model.attention.audio_guided_attention; tests hold both forms to it, values and gradients.
+
+Shapes: B clips, F frames, S positions, D width; n of the clips, those whose tokens this process holds.
 """
 
 import functools
+import importlib
 import warnings
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from model.attention import audio_guided_attention
 
-def compiled_on_cuda(function):
-    """Let ``function`` of tensors be compiled when its first argument is on a GPU; elsewhere it runs as written.
 
-    Where the compiler does not work (no Triton, no C compiler) it says so once and runs as written.
-    """
-    state = {}
+@functools.cache
+def kernels() -> ModuleType | None:
+    """model.attention_kernels, tried out on the current GPU; None, after a warning, where Triton does not work."""
+    try:
+        module = importlib.import_module("model.attention_kernels")
+        projected, audio_key = torch.zeros(1, 1, 1, 16, device="cuda"), torch.zeros(1, 16, device="cuda")
+        module.attend(projected, projected, audio_key, audio_key[0])
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # no Triton, no C compiler, a GPU it does not know: it fails in many ways
+        reason = f"{type(error).__name__}: {str(error)[:120]}"
+        warnings.warn(f"Triton does not work here, attention takes the slow form ({reason})", stacklevel=2)
+        return None
+    return module
 
-    @functools.wraps(function)
-    def run(first, *rest):
-        if first.is_cuda and state.setdefault("works", True):
-            try:
-                # Only now: to load the compiler takes seconds.
-                if "compiled" not in state:
-                    state["compiled"] = torch.compile(function, dynamic=True)
-                return state["compiled"](first, *rest)
-            except torch.cuda.OutOfMemoryError:
-                raise
-            except Exception as error:  # the compiler fails in many ways, all of them before anything is computed
-                state["works"] = False
-                warnings.warn(f"torch.compile does not work here, running uncompiled: {str(error)[:120]}", stacklevel=2)
-        return function(first, *rest)
 
-    return run
+def uses_kernels(bias: torch.Tensor) -> bool:
+    """Whether attention with this ``bias`` runs through the kernels: float32 on a GPU where Triton works."""
+    return bias.is_cuda and bias.dtype == torch.float32 and kernels() is not None
 
 
 class SpatialAttention(NamedTuple):
@@ -56,11 +59,37 @@ def spatial_attention(audio_key, weight, bias, tokens, precision=None, teacher=N
 
     ``audio_key`` (n, D) in (-1, 1) for the n clips whose ``tokens`` (features.tokens.Tokens) are here; ``weight``
     (D, D) and ``bias`` (D,) project tokens to keys, before tanh. ``precision``: dtype of the matrix products, by
-    default that of the weight. ``teacher(rows, tokens)`` gives the old attention maps (n, F, S, D) of rows from
-    ``replayed`` on.
+    default that of the weight. ``teacher(rows, tokens)`` gives what ``frozen_attention`` of the old network does for
+    rows from ``replayed`` on.
     """
     learns = torch.is_grad_enabled()
-    return SpatialAttention(*_Attend.apply(audio_key, weight, bias, tokens, precision, teacher, replayed, learns))
+    form = _WholeAttention if uses_kernels(bias) else _PiecewiseAttention
+    return SpatialAttention(*form.apply(audio_key, weight, bias, tokens, precision, teacher, replayed, learns))
+
+
+def frozen_attention(
+    audio_key: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    tokens: torch.Tensor,
+    precision: torch.dtype | None = None,
+) -> dict[str, torch.Tensor]:
+    """The attention of a network that does not learn, to be kept and compared with; a row per clip.
+
+    ``tokens`` (n, F, S, D) and the rest as of ``spatial_attention``. ``temporal`` (n, F, D) are the temporal maps. The
+    spatial maps are ``spatial`` (n, F, S, D), or for the kernels their ``key`` (n, F, S, D), in 16 bits beside 16-bit
+    products, and ``audio_key`` (n, D), of which they are made anew: half the size.
+    """
+    if not uses_kernels(bias):
+        visual_key = project(tokens, weight, bias, precision)
+        attended = audio_guided_attention(audio_key, visual_key.to(bias.dtype), tokens.to(bias.dtype))
+        return {"spatial": attended.spatial_scores.softmax(2), "temporal": attended.temporal_scores.softmax(1)}
+    dtype = precision or weight.dtype
+    projected = F.linear(tokens.to(dtype), weight.to(dtype))
+    frame_key = kernels().attend(projected, tokens.contiguous(), audio_key, bias)[1]
+    # Keys lie in (-1, 1), where float16 has eight times the steps of bfloat16.
+    keys = (projected + bias).tanh_().to(torch.float16 if precision else bias.dtype)
+    return {"key": keys, "audio_key": audio_key, "temporal": (frame_key * audio_key[:, None]).softmax(1)}
 
 
 def project(tokens, weight, bias, precision=None):
@@ -70,7 +99,7 @@ def project(tokens, weight, bias, precision=None):
     return _squashed(F.linear(tokens.to(precision), weight.to(precision)), bias)
 
 
-class _Attend(torch.autograd.Function):
+class _PiecewiseAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, audio_key, weight, bias, tokens, precision, teacher, replayed, learns):
         frames, positions, width = tokens.shape
@@ -87,7 +116,7 @@ class _Attend(torch.autograd.Function):
             for whole, part in zip(sums, _attend(audio_key[here], visual_key, x), strict=True):
                 whole[here] = part
             if piece.start >= cut:
-                old = teacher(tokens.batch_rows(piece), x)
+                old = teacher(tokens.batch_rows(piece), x)["spatial"]
                 distance += _distance(old, audio_key[here], visual_key, sums[0][here])
                 if learns:
                     maps[piece.start - cut : piece.stop - cut] = old
@@ -95,14 +124,8 @@ class _Attend(torch.autograd.Function):
                 keys[here] = visual_key
         total, key, value = sums
         ctx.save_for_backward(audio_key, weight, bias, total, key, value)
-        ctx.tokens, ctx.precision, ctx.replayed, ctx.cut, ctx.keys, ctx.maps = (
-            tokens,
-            precision,
-            replayed,
-            cut,
-            keys,
-            maps,
-        )
+        ctx.tokens, ctx.precision, ctx.replayed, ctx.cut = tokens, precision, replayed, cut
+        ctx.keys, ctx.maps = keys, maps
         return key, value, distance
 
     @staticmethod
@@ -128,7 +151,54 @@ class _Attend(torch.autograd.Function):
         return d_audio, d_weight, d_bias, None, None, None, None, None
 
 
-@compiled_on_cuda
+class _WholeAttention(torch.autograd.Function):
+    """The form for GPUs: each clip's tokens are taken once, kept with their projection, and go through two kernels."""
+
+    @staticmethod
+    def forward(ctx, audio_key, weight, bias, tokens, precision, teacher, replayed, learns):
+        frames, _, width = tokens.shape
+        cut, dtype = tokens.local if teacher is None else replayed, precision or weight.dtype
+        x = tokens.take(range(tokens.local)).contiguous()
+        projected = F.linear(x.to(dtype), weight.to(dtype))
+        sums = [bias.new_empty(tokens.local, frames, width) for _ in range(3)]
+        parts, distance = [(slice(0, cut), None, ())], bias.new_zeros(())
+        kernels().attend(*_rows(slice(0, cut), projected, x, audio_key), bias, out=_rows(slice(0, cut), *sums))
+        if cut < tokens.local:
+            rows = slice(cut, tokens.local)
+            old = teacher(tokens.batch_rows(range(cut, tokens.local)), x[rows])
+            old = old["key"], old["audio_key"]
+            kept = kernels().attend(*_rows(rows, projected, x, audio_key), bias, old, _rows(rows, *sums))
+            parts.append((rows, old, kept[3:4]))
+            distance = kept[4].sum()
+        if learns:
+            ctx.save_for_backward(audio_key, weight, bias, *sums)
+            ctx.x, ctx.projected, ctx.parts = x, projected, parts
+        return *sums[1:], distance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, d_key, d_value, d_distance):
+        audio_key, weight, bias, *sums = ctx.saved_tensors
+        d_audio, d_bias = torch.empty_like(audio_key), torch.zeros_like(bias)
+        d_key, d_value = d_key.contiguous(), d_value.contiguous()
+        projected, x = ctx.projected, ctx.x
+        for rows, old, old_total in ctx.parts:
+            part = _rows(rows, projected, x, audio_key)
+            upstream = _rows(rows, d_key, d_value)
+            found = kernels().gradients(*part, bias, [*_rows(rows, *sums), *old_total], *upstream, old, d_distance)
+            d_audio[rows] = found[0]
+            d_bias += found[1]
+        ctx.x = ctx.projected = ctx.parts = None  # the graph may live until the next one is built
+        # The projection's gradient now lies where the projection was.
+        narrow = {} if projected.dtype == weight.dtype else {"out_dtype": weight.dtype}
+        d_weight = torch.mm(projected.flatten(0, 2).T, x.flatten(0, 2).to(projected.dtype), **narrow)
+        return d_audio, d_weight, d_bias, None, None, None, None, None
+
+
+def _rows(rows, *tensors):
+    return [tensor[rows] for tensor in tensors]
+
+
 def _squashed(projected, bias):
     """``tanh(projected + bias)``: in the dtype of ``projected`` on a GPU, of ``bias`` on a CPU, which works in that.
 
@@ -139,7 +209,6 @@ def _squashed(projected, bias):
     return torch.add(2 * bias, projected, alpha=2).sigmoid_().mul_(2).sub_(1)
 
 
-@compiled_on_cuda
 def _attend(audio_key, visual_key, x):
     """Sum over positions of ``exp(score)``, and the means of keys and tokens that it weighs: each (n, F, D)."""
     visual_key, x = visual_key.to(audio_key.dtype), x.to(audio_key.dtype)
@@ -150,14 +219,12 @@ def _attend(audio_key, visual_key, x):
     return total, weights.mul_(visual_key).sum(2).div_(total), value
 
 
-@compiled_on_cuda
 def _distance(old, audio_key, visual_key, total):
     """KL(old || new) summed over a piece; log p = score - log(total). No map has a 0, since scores lie in (-1, 1)."""
     log_new = (visual_key.to(audio_key.dtype) * audio_key[:, None, None]).sub_(total.log()[:, :, None])
     return (old.log() - log_new).mul_(old).sum()
 
 
-@compiled_on_cuda
 def _gradients(x, visual_key, audio_key, total, d_key, d_value, inner, old, d_distance):
     """Gradients of the projection before tanh (n * F * S, D), in the dtype of the keys, of its bias and the audio key.
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from features.tokens import Tokens
 from model.attention import audio_guided_attention
-from model.fast_attention import project, spatial_attention
+from model.fast_attention import frozen_attention, project, spatial_attention
 from model.heads import GrowingLinear
 from model.sharding import divided, rows_of_all, sum_of_all
 
@@ -78,6 +78,11 @@ class AudioVisualNet(nn.Module):
         visual_key = project(visual, projection.weight, projection.bias, self.precision)
         whole = projection.bias.dtype
         return audio_guided_attention(self.audio_key(audio), visual_key.to(whole), visual.to(whole))
+
+    def frozen_attention(self, audio: torch.Tensor, visual: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The attention of this network, which does not learn, on tokens (B, F, S, D), for others to compare with."""
+        projection = self.attn_visual_proj
+        return frozen_attention(self.audio_key(audio), projection.weight, projection.bias, visual, self.precision)
 
     def fuse(self, audio, pooled):
         """Classify the sum of the projected ``audio`` (B, D) and the projection of the ``pooled`` tokens (B, D)."""

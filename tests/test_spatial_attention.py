@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from features import tokens as tokens_module
 from features.tokens import Tokens
 from methods.avcil import BatchAttention, attention_distillation
-from model import fast_attention as spatial_attention
 from model.fast_attention import project
 from model.network import AudioVisualNet
 
@@ -39,19 +38,20 @@ def plain(network, teacher, audio, visual):
     return attended.pooled, spatial, temporal
 
 
-def in_pieces(network, teacher, audio, visual):
-    def maps(rows, tokens):
-        attended = teacher.attention(audio[rows], tokens)
-        return attended.spatial_scores.softmax(2), attended.temporal_scores.softmax(1)
-
-    old = BatchAttention(slice(len(audio) - REPLAYED, len(audio)), maps)
+def through_the_network(network, teacher, audio, visual):
+    replayed = slice(len(audio) - REPLAYED, len(audio))
+    old = BatchAttention(replayed, lambda rows, tokens: teacher.frozen_attention(audio[rows], tokens))
     out = network.attend(audio, visual, old)
     return out["pooled"], out["spatial_distance"], out["temporal_distance"]
 
 
-def gradients(network, outputs):
+def gradients_of(network, outputs):
     pooled, spatial, temporal = outputs
-    loss = (pooled * torch.linspace(-1, 1, pooled.shape[1])).square().sum() + 0.3 * spatial + 0.7 * temporal
+    loss = (
+        (pooled * torch.linspace(-1, 1, pooled.shape[1], device=pooled.device)).square().sum()
+        + 0.3 * spatial
+        + 0.7 * temporal
+    )
     names = [name for name, _ in network.named_parameters() if name.startswith("attn")]
     return dict(zip(names, torch.autograd.grad(loss, [network.get_parameter(name) for name in names]), strict=True))
 
@@ -69,21 +69,21 @@ def test_values_and_gradients(count, frames, positions, width, at_once):
     audio, visual = clips(count, frames, positions, width)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(tokens_module.TOKENS_AT_ONCE, "cpu", at_once)
-        ours, theirs = (form(network, teacher, audio, visual) for form in (in_pieces, plain))
+        ours, theirs = (form(network, teacher, audio, visual) for form in (through_the_network, plain))
         for mine, expected in zip(ours, theirs, strict=True):
             torch.testing.assert_close(mine, expected, rtol=1e-10, atol=1e-12)
-        expected = gradients(network, theirs)
-        for name, mine in gradients(network, ours).items():
+        expected = gradients_of(network, theirs)
+        for name, mine in gradients_of(network, ours).items():
             torch.testing.assert_close(mine, expected[name], rtol=1e-9, atol=1e-11)
 
 
 def test_single_precision():
     network, teacher = (each.float() for each in networks(48))
     audio, visual = (each.float() for each in clips(20, 8, 4, 48))
-    ours, theirs = (form(network, teacher, audio, visual) for form in (in_pieces, plain))
+    ours, theirs = (form(network, teacher, audio, visual) for form in (through_the_network, plain))
     torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=1e-6)
-    expected = gradients(network, theirs)
-    for name, mine in gradients(network, ours).items():
+    expected = gradients_of(network, theirs)
+    for name, mine in gradients_of(network, ours).items():
         torch.testing.assert_close(mine, expected[name], rtol=1e-4, atol=1e-4 * expected[name].abs().max().item())
 
 
@@ -92,8 +92,8 @@ def test_bfloat16_products_are_close_to_single_precision():
     found = []
     for precision in (None, torch.bfloat16):
         network, teacher = (each.float() for each in networks(48, precision))
-        outputs = in_pieces(network, teacher, audio, visual)
-        found.append([*outputs[:1], *gradients(network, outputs).values()])
+        outputs = through_the_network(network, teacher, audio, visual)
+        found.append([*outputs[:1], *gradients_of(network, outputs).values()])
     for exact, rough in zip(*found, strict=True):
         # bfloat16 has eight bits: relative to the largest entry, errors of a few thousandths.
         assert (exact - rough).abs().max() < 0.02 * exact.abs().max()
@@ -104,7 +104,7 @@ def test_half_precision_tokens_are_used_as_the_numbers_they_are():
     network, teacher = (each.float() for each in networks(16))
     audio, visual = clips(7, 2, 3, 16)
     half = visual.half()
-    ours = in_pieces(network, teacher, audio.float(), half)
+    ours = through_the_network(network, teacher, audio.float(), half)
     theirs = plain(network, teacher, audio.float(), half.float())
     torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=1e-6)
 
@@ -138,36 +138,17 @@ def test_keys_in_half_precision_are_tanh():
     torch.testing.assert_close(found[0, 0, 0].double(), expected, rtol=1e-6, atol=2e-7)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_compiled_kernels(dtype):
-    generator = torch.Generator().manual_seed(2)
-    x, key, old = (torch.randn(6, 2, 3, 8, generator=generator) for _ in range(3))
-    audio, bias = (torch.randn(*shape, generator=generator).tanh() for shape in ((6, 8), (8,)))
-    d_key, d_value, inner = torch.randn(3, 6, 2, 8, generator=generator)
-    x, old, projected, key = x.to(dtype), old.softmax(2), key.to(dtype), key.tanh().to(dtype)
-    total = (key.float() * audio[:, None, None]).exp().sum(2)
-    for kernel, values in {
-        spatial_attention._squashed: (projected, bias),
-        spatial_attention._attend: (audio, key, x),
-        spatial_attention._distance: (old, audio, key, total),
-        spatial_attention._gradients: (x, key, audio, total, d_key, d_value, inner, old, torch.tensor(0.5)),
-    }.items():
-        written = kernel.__wrapped__
-        torch.testing.assert_close(torch.compile(written, dynamic=True)(*values), written(*values))
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
 def test_on_a_gpu(precision):
     network, teacher = (each.float().cuda() for each in networks(64, precision))
     audio, visual = (each.float().cuda() for each in clips(40, 8, 49, 64))
-    ours = in_pieces(network, teacher, audio, visual)
+    ours = through_the_network(network, teacher, audio, visual)
     exact, exact_teacher = (each.float().cuda() for each in networks(64))
     theirs = plain(exact, exact_teacher, audio, visual)
     tolerance = 1e-4 if precision is None else 0.02
     for mine, expected in zip(ours, theirs, strict=True):
         assert (mine - expected).abs().max() < tolerance * expected.abs().max()
-    mine, expected = gradients(network, ours), gradients(exact, theirs)
+    mine, expected = gradients_of(network, ours), gradients_of(exact, theirs)
     for name in expected:
         assert (mine[name] - expected[name]).abs().max() < 2 * tolerance * expected[name].abs().max()

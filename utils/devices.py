@@ -33,6 +33,8 @@ def make_deterministic(precision="fp32"):
     # Nothing here reads memory before it is written; to fill it all the same costs a twentieth of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    # Partial sums of 16-bit products stay in float32.
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
 
 def check_precision(precision, device):
