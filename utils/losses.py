@@ -52,7 +52,7 @@ def nca(logits: torch.Tensor, label: torch.Tensor, scale: torch.Tensor, margin: 
     filler = scaled.amax(1, keepdim=True) if released else torch.full_like(scaled[:, :1], -torch.inf)
     others = torch.where(true, filler, scaled)
     margin = 0 if released else margin
-    return (torch.logsumexp(others, 1) - (scaled[true] - scale * margin)).mean()
+    return (torch.logsumexp(others, 1) - (torch.where(true, scaled, 0).sum(1) - scale * margin)).mean()
 
 
 def class_token_distillation(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:

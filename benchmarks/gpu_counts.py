@@ -1,0 +1,252 @@
+#!/usr/bin/env python3
+"""What an update of a method asks of a GPU: launches, products, copies, synchronisations, CPU time, memory.
+
+    python benchmarks/gpu_counts.py --method avcil --precision bf16
+    python benchmarks/gpu_counts.py --size tiny --method icarl-NME afc-LSC --json rows.json -- --variant corrected
+
+runs the first steps of train_incremental.py on made-up features (at the size of AVE a store that is a hole in a file:
+20 GB that take no disk). Of each step it counts the third epoch and times the later ones. A row ``update`` is what an
+epoch does per update, ``epoch's rest`` all between two epochs: herding, validation, checkpoint. Anything after ``--``
+goes to the command, for example ``-- --device_cache 0``. It needs a GPU, or a stand-in (benchmarks/cuda_events.py).
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as the command does, before CUDA starts
+
+import numpy as np
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+import train_incremental
+from benchmarks.cuda_events import COLUMNS, counting, is_hollow
+
+
+@dataclass(frozen=True)
+class Size:
+    """A made-up data set: clips per class for training, validation and test, shape of a clip's tokens, options."""
+
+    classes: int
+    counts: tuple
+    tokens: tuple
+    flags: tuple = ()
+
+
+SIZES = {
+    "ave": Size(28, (118, 14, 14), (8 * 196, 768), ("--classes_per_step", "7", "--memory_size", "340")),
+    "tiny": Size(6, (9, 3, 4), (8 * 2, 12), ("--classes_per_step", "2", "--memory_size", "18")),
+}
+COUNTED = 2  # the epoch that is counted; those before warm up, those after are timed
+
+
+class Done(Exception):
+    """Enough steps have run."""
+
+
+def main():
+    args = options()
+    if not torch.cuda.is_available():
+        sys.exit("no CUDA device here: nothing to count")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        make_data(pathlib.Path(folder), SIZES[args.size])
+        for method in args.method:
+            meter = measure(args, method, folder)
+            print_table(args, method, meter)
+            rows += [{"method": method} | row for row in meter.rows]
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(rows, indent=1))
+
+
+def measure(args, method, folder):
+    """Run the command for ``method``; return the Meter that watched it."""
+    meter = Meter(args, train_incremental.run)
+    train_incremental.run = meter.run
+    try:
+        with contextlib.suppress(Done), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            train_incremental.main(command(args, method, folder))
+    finally:
+        train_incremental.run = meter.run_tasks
+    return meter
+
+
+def options():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--method", nargs="+", default=["avcil"], metavar="METHOD[-CLASSIFIER]")
+    parser.add_argument("--modality", default="audio-visual", choices=("audio", "visual", "audio-visual"))
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--size", default="ave", choices=SIZES)
+    parser.add_argument("--steps", type=int, default=2, help="incremental steps (default 2: without, with memory)")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--places", type=int, default=0, metavar="N", help="list N syncs, copies and products")
+    parser.add_argument("--kernels", type=int, default=0, metavar="N", help="list the N most frequent kernels")
+    parser.add_argument("--json", metavar="FILE", help="write the rows there as well")
+    parser.add_argument("more", nargs="*", help="options of the command itself, after --")
+    return parser.parse_args()
+
+
+def command(args, method, folder):
+    """The command line of the run that is watched."""
+    method, _, classifier = method.partition("-")
+    flags = ["--method", method, "--modality", args.modality, "--precision", args.precision, "--device", "cuda"]
+    flags += ["--dataset", "counted", "--data_root", folder, "--save_root", folder, *SIZES[args.size].flags]
+    flags += ["--run_dir", os.path.join(folder, "run"), "--overwrite"]
+    flags += ["--classifier", classifier] if classifier else []
+    flags += ["--expansion", "64"] if method == "analytic" else ["--max_epochs", str(args.epochs)]
+    return flags + args.more
+
+
+def make_data(root, size):
+    """Splits, audio, and a visual store whose array is one hole in its file: all features are 0, or 1 for audio."""
+    folder, width = root / "counted", size.tokens[-1]
+    for modality in ("audio", "visual"):
+        (folder / f"{modality}_pretrained_feature").mkdir(parents=True)
+    clips = [
+        (split, label, f"{split}{label}_{number}")
+        for split, count in zip(("train", "val", "test"), size.counts, strict=True)
+        for label in range(size.classes)
+        for number in range(count)
+    ]
+    rows = [f"{clip},class {label:02d},{split}\n" for split, label, clip in clips]
+    (folder / "splits.csv").write_text("video_id,label,split\n" + "".join(rows))
+    ids = [clip for *_, clip in clips]
+    audio = {clip: np.ones(width, np.float32) for clip in ids}
+    np.save(folder / "audio_pretrained_feature" / "audio_pretrained_feature_dict.npy", audio)
+    visual = folder / "visual_pretrained_feature"
+    arrays = {"array": "visual_store-0.npy", "means": "visual_means-0.npy"}
+    write_hole(visual / arrays["array"], (len(ids), *size.tokens))
+    write_hole(visual / arrays["means"], (len(ids), width))
+    (visual / "visual_store.json").write_text(json.dumps({"ids": ids, "source": {}, "attributes": {}, **arrays}))
+
+
+def write_hole(path, shape):
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        file.truncate(file.tell() + 4 * int(np.prod(shape)))
+
+
+class Meter:
+    """Runs the first steps, counts one epoch of each and what comes between it and the next; times later epochs."""
+
+    def __init__(self, args, run_tasks):
+        self.args, self.run_tasks = args, run_tasks
+        self.rows, self.details, self.updates = [], [], 0
+
+    def run(self, learner, tasks, *rest):
+        hook = register_optimizer_step_post_hook(self._count_update)
+        for name in ("begin_task", "fit_task", "train_epoch", "end_task"):
+            if hasattr(learner, name):
+                setattr(learner, name, self._around(getattr(learner, name), getattr(self, name)))
+        self.has_epochs = hasattr(learner, "train_epoch")
+        if is_hollow():
+            import hollow
+
+            hollow.patch_sizes()  # values are lost there: sizes that depend on them, and cuSOLVER, need a filler
+        try:
+            self.run_tasks(learner, tasks[: self.args.steps], *rest)
+        finally:
+            hook.remove()
+        raise Done
+
+    @staticmethod
+    def _around(method, meter):
+        return lambda *args: meter(method, *args)
+
+    def _count_update(self, *_):
+        self.updates += 1
+
+    def begin_task(self, begin, task):
+        self.step, self.epoch, self.times, self.between = task.index, 0, [], contextlib.ExitStack()
+        torch.cuda.reset_peak_memory_stats()
+        begin(task)
+
+    def fit_task(self, fit, task, log):
+        self.fitting = time.process_time()
+        if self.has_epochs:
+            fit(task, log)
+        else:
+            with counting(self.args.places) as counts:
+                fit(task, log)
+            self.row("closed form", 1, counts, self._since(self.fitting))
+
+    def train_epoch(self, train, *args):
+        if self.epoch == 0:
+            self.row("till 1st epoch", 1, None, self._since(self.fitting))
+        self._end_between()
+        before, started = self.updates, time.process_time()
+        with counting(self.args.places) if self.epoch == COUNTED else contextlib.nullcontext() as counts:
+            result = train(*args)
+        # A replayed graph has no optimiser that could be asked.
+        updates = self.updates - before or int(counts.numbers["graphs"] if counts else self.rows[-1]["per"]) or 1
+        spent = self._since(started)
+        if self.epoch == COUNTED:
+            self.row("update", updates, counts, None)
+            self.rest = self.between.enter_context(counting(self.args.places))
+        elif self.epoch > COUNTED:
+            self.times.append(spent / updates)
+        elif self.epoch == 0:
+            self.row("1st epoch", 1, None, spent)
+        self.epoch += 1
+        return result
+
+    def end_task(self, end, task):
+        self._end_between()
+        own = [row for row in self.rows if row["step"] == self.step]
+        for row in own:
+            if row["what"] == "update" and self.times:
+                row["cpu_ms"] = min(self.times)
+        own[-1] |= {"allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}
+        end(task)
+
+    def _end_between(self):
+        if self.has_epochs and self.epoch == COUNTED + 1 and self.rows[-1]["what"] == "update":
+            self.between.close()
+            self.row("epoch's rest", 1, self.rest, None)
+
+    @staticmethod
+    def _since(then):
+        return 1e3 * (time.process_time() - then)
+
+    def row(self, what, per, counts, cpu_ms):
+        row = {"step": self.step, "what": what, "per": per, "cpu_ms": cpu_ms}
+        if counts is not None:
+            row |= counts.totals(per)
+            self.details.append((self.step, what, per, counts))
+        self.rows.append(row)
+
+
+def print_table(args, method, meter):
+    device = f"{torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[1] / 1e9:g} GB"
+    hollow = ", which computes nothing" if is_hollow() else ""
+    print(f"{method} {args.modality} {args.precision} {args.size}: torch {torch.__version__}, {device}{hollow}")
+    heads = "".join(f"{column:>9}" for column in COLUMNS)
+    print(f"{'step':>4} {'what':15}{'times':>6}{heads}{'CPU ms':>9}  MB copied")
+    for row in meter.rows:
+        numbers = "".join(f"{row[column]:9.1f}" if column in row else " " * 9 for column in COLUMNS)
+        cpu = f"{row['cpu_ms']:9.2f}" if row["cpu_ms"] is not None else " " * 9
+        copied = ", ".join(f"{way} {size / 1e6:.3f}" for way, size in sorted(row.get("bytes", {}).items()))
+        print(f"{row['step']:4d} {row['what']:15}{row['per']:6d}{numbers}{cpu}  {copied}")
+        if "allocated" in row:
+            gigabytes = row["allocated"] / 1e9, row["reserved"] / 1e9
+            print("{:4d} memory, at most: {:.3f} GB allocated, {:.3f} GB reserved".format(row["step"], *gigabytes))
+    for step, what, per, counts in meter.details:
+        for line in counts.lines:
+            print(f"step {step}, {what} (of {per}): {line}")
+        for kernel, number in counts.kernels.most_common(args.kernels):
+            print(f"step {step}, {what}: {number / per:8.1f}  {kernel[:100]}")
+
+
+if __name__ == "__main__":
+    main()
