@@ -8,8 +8,6 @@ sends video files through the extraction that made the run's features (or takes 
 and prints for each clip its likeliest classes with their probabilities.
 """
 
-import csv
-import io
 import os
 import sys
 
@@ -22,8 +20,8 @@ from features.store import open_features
 from utils.command_line import OneLineParser, not_negative, positive
 from utils.datasets import find_dataset
 from utils.devices import choose_device
-from utils.errors import InputError, MediaError, command
-from utils.files import write_text
+from utils.errors import InputError, MediaError, command, printable
+from utils.files import csv_text, write_text
 
 
 @command
@@ -37,10 +35,10 @@ def main(arguments=None):
         try:
             rows += ranked(clip, trained.scores([features(clip)])[0], trained.classes, args.top)
         except MediaError as error:
-            failures.append(f"{clip}: {error}")
+            failures.append(f"{printable(clip)}: {error}")
     show(rows)
     if args.output:
-        write_csv(args.output, rows)
+        write_text(args.output, csv_text([("clip", "rank", "class", "probability"), *rows]))
         print(f"Wrote {len(rows)} rows on {len(args.clips) - len(failures)} clips to {args.output}")
     if failures:
         print("\n".join(f"error: {line}" for line in failures), file=sys.stderr)
@@ -92,19 +90,12 @@ def ranked(clip, scores, classes, count):
 
 def show(rows):
     """A line a clip: its classes and their probabilities."""
-    names = max((len(clip) for clip, *_ in rows), default=0)
     lines = {}
     for clip, _, name, value in rows:
-        lines.setdefault(clip, []).append(f"{name} {value:.3f}")
-    for clip, found in lines.items():
-        print(f"{clip.ljust(names)}  {', '.join(found)}")
-
-
-def write_csv(path, rows):
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([("clip", "rank", "class", "probability"), *rows])
-    write_text(path, text.getvalue())
+        lines.setdefault(printable(clip), []).append(f"{printable(name)} {value:.3f}")
+    width = max(map(len, lines), default=0)
+    for clip, classes in lines.items():
+        print(f"{clip.ljust(width)}  {', '.join(classes)}")
 
 
 if __name__ == "__main__":

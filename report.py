@@ -18,7 +18,7 @@ from reporting.runs import Group, find_runs, group_seeds, pool
 from reporting.table_formats import FORMATS
 from reporting.tables import steps_table
 from utils.command_line import OneLineParser
-from utils.errors import InputError, command
+from utils.errors import InputError, command, printable
 
 LAYOUTS = {
     "steps": lambda groups: [steps_table(groups)],
@@ -43,15 +43,18 @@ def main(arguments: list[str] | None = None):
     tables = LAYOUTS[args.layout](groups)
     if not tables:
         raise InputError(f"{' '.join(args.folders)}: no two runs of a method differ in an option; use --layout methods")
-    print(FORMATS[args.format](tables))
+    show(FORMATS[args.format](tables).split("\n"))
     # What is not part of the table stays out of a file made with > table.csv.
     aside = sys.stderr if args.format in ("csv", "latex") else sys.stdout
-    print(f"\n{summary(groups)}", file=aside)
-    for line in notes_on_splits(groups):
-        print(line, file=aside)
+    show(["", summary(groups), *notes_on_splits(groups)], aside)
     if drawing:
-        for line in write_report(groups, summary(groups), args.figures, args.html, args.style):
-            print(line, file=aside)
+        show(write_report(groups, summary(groups), args.figures, args.html, args.style), aside)
+
+
+def show(lines, file=None):
+    """Print ``lines``; names that come with runs do not steer the terminal."""
+    for line in lines:
+        print(printable(line), file=file)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

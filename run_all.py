@@ -3,157 +3,106 @@
 
     python run_all.py --dataset AVE --seeds 0 1 2 --gpus 0 1
     python run_all.py --dataset AVE --methods avcil ssil --modalities audio-visual --max_epochs 50
+    python run_all.py --dataset AVE --seeds 0 1 2 --slurm array.sh --sbatch="--time=2-0 --partition=a100"
 
 Further flags go to every run. Finished runs are skipped, stopped ones go on, a failing one is reported at the end.
 """
 
+import argparse
 import os
-import queue
+import re
 import shlex
-import signal
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+import unicodedata
 
-from tqdm import tqdm
-
-from dataloader import count_classes
-from engine.options import parse, resolve
 from engine.registry import find_method, method_names
-from engine.run_folder import RunFolder
-from model.network import MODALITIES
+from engine.sweep import Run, run_side_by_side
 from utils.command_line import PROJECT, OneLineParser, cores, not_negative, positive, seed
+from utils.datasets import MODALITIES
 from utils.errors import InputError, command
 from utils.files import write_text
 
-
-@dataclass
-class Run:
-    """``command``: a list of words; ``folder``: its engine.run_folder.RunFolder; ``name``: for people."""
-
-    name: str
-    command: list
-    folder: object
-
-
-def run_side_by_side(runs, slots):
-    """Run all of ``runs``, one at a time in each of ``slots`` (environment variables); [(run, reason)] of failed ones.
-
-    An interrupt ends all of them in a way that they can go on from.
-    """
-    free, processes, failed = queue.SimpleQueue(), {}, []
-    for slot in slots:
-        free.put(slot)
-
-    def work(run):
-        slot = free.get()
-        try:
-            # Not the terminal's interrupt but ours reaches it, once.
-            process = processes[id(run)] = subprocess.Popen(
-                run.command,
-                env=os.environ | slot,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-            _, errors = process.communicate()
-            return process.returncode, errors
-        finally:
-            free.put(slot)
-
-    pool = ThreadPoolExecutor(len(slots))
-    bar = tqdm(total=len(runs), desc="Runs", unit="run", disable=None)
-    try:
-        futures = {pool.submit(work, run): run for run in runs}
-        for done in as_completed(futures):
-            run, (code, errors) = futures[done], done.result()
-            bar.update()
-            if code:
-                failed.append((run, _reason(code, errors)))
-            said = f"failed ({failed[-1][1]})" if code else f"last accuracy {_last(run):.4f}"
-            bar.write(f"[{len(failed)} failed] {run.name}: {said}")
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-        for process in processes.values():
-            process.wait()
-        raise
-    finally:
-        bar.close()
-    return failed
-
-
-def write_slurm(path, runs, dataset):
-    """Write a batch file whose task n is run n; the shell sees every word quoted."""
-    cases = "\n".join(f"{number}) exec {shlex.join(run.command)} ;;" for number, run in enumerate(runs))
-    write_text(
-        path,
-        f"""#!/bin/bash
-#SBATCH --job-name={shlex.quote(f"avcil-{dataset}")}
-#SBATCH --array=0-{max(0, len(runs) - 1)}
-#SBATCH --gres=gpu:1
-#SBATCH --cpus-per-task=4
-case $SLURM_ARRAY_TASK_ID in
-{cases}
-esac
-""",
-    )
-
-
-def _last(run):
-    return run.folder.finished().last_accuracy
-
-
-def _reason(code, errors):
-    lines = [line for line in errors.splitlines() if line.strip()]
-    told = lines[-1].removeprefix("error: ") if lines else "it said nothing"
-    return told if code > 0 else f"killed by signal {-code}"
-
-
 TRAIN = os.path.join(PROJECT, "train_incremental.py")
+# Flags of a single run that are not for all runs of a sweep, and what to do instead.
+NOT_FOR_ALL = {
+    "--method": "use --methods",
+    "--modality": "use --modalities",
+    "--seed": "use --seeds",
+    "--classifier": "every classifier of a method is run; leave it out",
+    "--run_dir": "would be the same folder for every run; leave it out, or give --save_root",
+}
 
 
 @command(after_interrupt="; the same command goes on from here")
-def main(arguments=None):
+def main(arguments: list[str] | None = None):
     args, further = read(arguments)
     runs = planned(args, further)
-    finished = [run for run in runs if run.folder.finished()]
-    left = [run for run in runs if run not in finished]
+    left = [run for run in runs if not run.finished]
     if args.dry_run:
         print("\n".join(shlex.join(run.command) for run in left))
-    elif args.slurm:
-        write_slurm(args.slurm, left, args.dataset)
-        print(f"Wrote {args.slurm}: an array of {len(left)} runs, {len(finished)} are finished; sbatch {args.slurm}")
+    elif args.status:
+        print("\n".join(f"{run.name}: {run.state()}" for run in runs))
+    elif args.slurm and left:
+        tasks = write_slurm(args, left)
+        size = f"{len(left)} runs" + (f" in {tasks} tasks" if tasks < len(left) else "")
+        print(f"Wrote {args.slurm}: an array of {size}, {len(runs) - len(left)} are finished; sbatch {args.slurm}")
     else:
-        print(f"{len(runs)} runs, {len(finished)} of them finished", flush=True)
-        failed = run_side_by_side(left, slots(args))
-        where = os.path.relpath(os.path.dirname(runs[0].folder.path))
-        print(f"{len(runs) - len(failed)} of {len(runs)} runs finished; python report.py {shlex.quote(where)}")
-        for run, reason in failed:
-            print(f"error: {run.name}: {reason}", file=sys.stderr)
-        sys.exit(1 if failed else 0)
+        print(f"{len(runs)} runs, {len(runs) - len(left)} of them finished", flush=True)
+        finish(args, runs, left)
 
 
-def read(arguments):
+def finish(args, runs, left):
+    """Do the runs that are left, and say what came of them all."""
+    try:
+        failed = run_side_by_side(left, slots(args)) if left else []
+    except KeyboardInterrupt:
+        if "--overwrite" in left[0].command:
+            raise KeyboardInterrupt(
+                "; the same command starts anew, without --overwrite it keeps what is finished"
+            ) from None
+        raise
+    folder = os.path.relpath(os.path.dirname(runs[0].folder))
+    print(f"{len(runs) - len(failed)} of {len(runs)} runs finished; python report.py {shlex.quote(folder)}")
+    for run, reason in failed:
+        print(f"error: {run.name}: {reason}", file=sys.stderr)
+    sys.exit(1 if failed else 0)
+
+
+def read(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """The options of the sweep, and the flags that are for every run."""
+    names = method_names()
     parser = OneLineParser(prog="run_all.py", description="Run all methods; further flags go to every run.")
-    parser.add_argument("--dataset", required=True, help="AVE, ksounds, VGGSound_100, or your own folder under data/")
-    parser.add_argument("--methods", nargs="+", choices=method_names(), default=method_names(), help="default: all")
-    parser.add_argument("--modalities", nargs="+", choices=MODALITIES, default=MODALITIES, help="default: all")
-    parser.add_argument("--seeds", nargs="+", type=seed, default=[42], help="default: 42")
-    parser.add_argument("--gpus", nargs="+", type=not_negative, help="one run at a time on each of these; default: all")
-    parser.add_argument("--jobs", type=positive, help="runs side by side without GPUs; default: one for two cores")
-    parser.add_argument("--slurm", metavar="FILE", help="write a SLURM job array of the runs to this file, start none")
-    parser.add_argument("--dry_run", action="store_true", help="print the commands of the runs that are left")
-    return parser.parse_known_args(arguments)
+    add = parser.add_argument
+    add("--dataset", required=True, help="AVE, ksounds, VGGSound_100, or your own folder under data/")
+    add("--methods", nargs="+", choices=names, default=names, help="default: all")
+    add("--modalities", nargs="+", choices=MODALITIES, default=list(MODALITIES), help="default: all")
+    add("--seeds", nargs="+", type=seed, default=[42], help="default: 42")
+    add("--gpus", nargs="+", type=not_negative, help="GPUs to use; one named twice takes two runs at a time (0 0 1)")
+    add("--runs_per_gpu", type=positive, default=1, metavar="N", help="runs at a time on each GPU")
+    add("--jobs", type=positive, help="runs side by side without GPUs; default: one for two cores")
+    add("--status", action="store_true", help="print which runs are finished, running, stopped; start none")
+    add("--dry_run", action="store_true", help="print the commands of the runs that are left")
+    slurm = parser.add_argument_group("SLURM")
+    slurm.add_argument("--slurm", metavar="FILE", help="write a job array of the runs to this file, start none")
+    slurm.add_argument("--runs_per_task", type=positive, default=1, metavar="N", help="runs in each task of the array")
+    slurm.add_argument("--throttle", type=positive, metavar="N", help="tasks at work at a time; default: no limit")
+    slurm.add_argument(
+        "--sbatch", default="", metavar="OPTIONS", help='further options: --sbatch="--time=2-0 --partition=a100"'
+    )
+    args, further = parser.parse_known_args(arguments)
+    for word in further:
+        flag = word.partition("=")[0]
+        if flag in NOT_FOR_ALL:
+            raise InputError(f"{flag}: {NOT_FOR_ALL[flag]} (see run_all.py --help)")
+    for name in () if args.slurm else ("runs_per_task", "throttle", "sbatch"):
+        if getattr(args, name) != parser.get_default(name):
+            raise InputError(f"--{name}: only for a SLURM array; give --slurm FILE as well")
+    for name in ("methods", "modalities", "seeds"):
+        setattr(args, name, list(dict.fromkeys(getattr(args, name))))
+    return args, further
 
 
-def planned(args, further):
+def planned(args: argparse.Namespace, further: list[str]) -> list[Run]:
     """A Run for every row, each with arguments that were checked."""
     rows = [
         (method, classifier, modality, number)
@@ -169,6 +118,12 @@ def planned(args, further):
 
 
 def plan(dataset, further, method, classifier, modality, number):
+    """The Run of one row; InputError if its options do not fit the method or the data."""
+    # Imported here: they need torch, which takes longer to load than wrong arguments to be refused.
+    from dataloader import count_classes
+    from engine.options import parse, resolve
+    from engine.run_folder import RunFolder
+
     flags = ["--method", method, "--classifier", classifier, "--modality", modality, "--seed", str(number)]
     flags += ["--dataset", dataset, *further]
     try:
@@ -176,22 +131,87 @@ def plan(dataset, further, method, classifier, modality, number):
         options = resolve(options, count_classes(dataset, options.data_root, options.num_classes))
     except InputError as error:
         raise InputError(f"{method}: {error}; choose the methods that take the flag by --methods") from None
-    if options.run_dir:
-        raise InputError("--run_dir: would be the same folder for every run; leave it out, or give --save_root")
     name = f"{method} {classifier} {modality} seed {number}".replace(" linear", "")
-    return Run(name, [sys.executable, TRAIN, *flags], RunFolder(options, learner))
+    folder = RunFolder(options, learner)
+    return Run(name, [sys.executable, TRAIN, *flags], folder.path, finished=folder.finished() is not None)
 
 
-def slots(args):
+def slots(args: argparse.Namespace) -> list[dict[str, str]]:
     """Environment variables of each place where a run may be at a time."""
     import torch
 
     if args.gpus is None and torch.cuda.is_available() and not args.jobs:
         args.gpus = list(range(torch.cuda.device_count()))
     if args.gpus:
-        return [{"CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in args.gpus]
+        return [{"CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in args.gpus * args.runs_per_gpu]
     jobs = args.jobs or max(1, cores() // 2)
     return [{"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // jobs)))}] * jobs
+
+
+def write_slurm(args: argparse.Namespace, runs: list[Run]) -> int:
+    """Write the batch file ``args.slurm``, whose array does ``runs``; returns the number of its tasks.
+
+    The shell sees every word quoted. InputError if a word cannot be written safely.
+    """
+    for word in (word for run in runs for word in run.command):
+        if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in word):
+            raise InputError(f"{ascii(word)}: a line break or control character must not stand in a batch file")
+    tasks = [runs[first : first + args.runs_per_task] for first in range(0, len(runs), args.runs_per_task)]
+    cases = "\n".join(f"{number})\n{_case(task, args.runs_per_gpu)}    ;;" for number, task in enumerate(tasks))
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"avcil-{args.dataset}")
+    limit = f"%{args.throttle}" if args.throttle else ""
+    lines = [f"--job-name={name}", f"--array=0-{len(tasks) - 1}{limit}", "--gres=gpu:1", "--cpus-per-task=4"]
+    head = "".join(f"#SBATCH {line}\n" for line in lines + _sbatch_lines(args.sbatch))
+    write_text(args.slurm, f"#!/bin/bash\n{head}{SCRIPT.replace('CASES', cases)}")
+    return len(tasks)
+
+
+# Words in single quotes are meant as they are.
+SCRIPT = """# shellcheck disable=SC2016
+lanes=()
+case ${SLURM_ARRAY_TASK_ID-} in
+CASES
+*)
+    echo "error: no task ${SLURM_ARRAY_TASK_ID-} in this array; start this file by sbatch" >&2
+    exit 2
+    ;;
+esac
+status=0
+for lane in "${lanes[@]}"; do
+    wait "$lane" || status=1
+done
+exit "$status"
+"""
+
+
+def _case(task, runs_per_gpu):
+    """The lanes of one task, each a subshell that does its runs one after another, whether or not one fails."""
+    lanes = [task[first::runs_per_gpu] for first in range(min(runs_per_gpu, len(task)))]
+    text = ""
+    for lane in lanes:
+        commands = "".join(f"        {shlex.join(run.command)} || status=1\n" for run in lane)
+        text += f'    (\n        status=0\n{commands}        exit "$status"\n    ) &\n    lanes+=("$!")\n'
+    return text
+
+
+def _sbatch_lines(options):
+    """Options of sbatch, one a line with their values; InputError for those that the sweep sets, or a word alone."""
+    try:
+        words = shlex.split(options)
+    except ValueError as error:
+        raise InputError(f"--sbatch {options!r}: {error}; write it as for sbatch") from None
+    lines = []
+    for word in words:
+        if word.startswith(("--array", "-a", "--wrap")):
+            raise InputError(f"--sbatch {word}: the array is written here; see --runs_per_task and --throttle")
+        if not word.startswith("-") and (not lines or lines[-1].startswith("--") or " " in lines[-1]):
+            raise InputError(f"--sbatch: {word!r} is no option of sbatch; write --name=value")
+        if not word.isprintable():
+            raise InputError(f"--sbatch {ascii(word)}: a control character must not stand in a batch file")
+        name, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+        quoted = f"{name}{equals}{shlex.quote(value) if value else ''}"
+        lines = [*lines, quoted] if name else [*lines[:-1], f"{lines[-1]} {quoted}"]
+    return lines
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import importlib
 import os
 import pkgutil
 
-from engine.learner import Learner
 from utils.errors import InputError
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "methods")
@@ -19,6 +18,8 @@ def find_method(name):
     """The Learner subclass that the file ``methods/<name>.py`` defines."""
     if name not in method_names():
         raise InputError(f"--method {name}: no such method; there are {', '.join(method_names())}")
+    from engine.learner import Learner  # here, so that names are had without torch
+
     module = importlib.import_module(f"methods.{name}")
     found = [
         value

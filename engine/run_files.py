@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from utils.errors import InputError
 from utils.files import read_json, read_rows
 
-ARGUMENTS, RESULTS, EPOCHS, LOCK = "arguments.json", "results.json", "epochs.csv", ".lock"
+ARGUMENTS, RESULTS, LOCK = "arguments.json", "results.json", ".lock"
+STEPS, EPOCHS = "steps.jsonl", "epochs.csv"  # rows
 FOLDERS = ("figures", "checkpoints")
 EPOCHS_HEADER = "step,epoch,name,value"
 # Options that do not change what a run computes.

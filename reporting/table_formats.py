@@ -1,11 +1,10 @@
 """Tables written out: text, Markdown, LaTeX, CSV. Each takes a list of Tables and gives one string."""
 
-import csv
-import io
 import re
 from itertools import groupby
 
 from reporting.tables import Cell, Column, Table, text_table
+from utils.files import csv_text
 
 # What has a meaning of its own in LaTeX; a pattern that looks at each character once.
 _LATEX = {
@@ -37,11 +36,7 @@ def as_csv(tables: list[Table]) -> str:
     """One sheet: numbers in per cent as they are, unrounded, their spreads in columns of their own ending in "sd"."""
     sheets = [row for table in tables for row in _records(table)]
     header = list(dict.fromkeys(name for row in sheets for name in row))
-    written = io.StringIO()
-    writer = csv.DictWriter(written, header, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(sheets)
-    return written.getvalue().rstrip("\n")
+    return csv_text([header, *([row.get(name) for name in header] for row in sheets)]).rstrip("\n")
 
 
 FORMATS = {"text": as_text, "markdown": as_markdown, "latex": as_latex, "csv": as_csv}

@@ -42,12 +42,44 @@ def edit(run, **values):
         ("class_names", ["one"], "no larger than class_names"),
         ("confusion", [[[1]], [[1, 2]]], "a square of counts"),
         ("confusion", [[[-1]]] * 3, "a square of counts"),
+        ("confusion", [[], [], []], "a square of counts"),
+        ("seconds_per_step", [10**400] * 3, "not a readable results file"),
+        ("seconds_per_step", [1.0], "a number for each step"),
+        ("test_clips_sharing_videos", "many", "a fraction, or null"),
+        ("test_clips_sharing_videos", [0.1], "a fraction, or null"),
+        ("versions", "2.0", "a dictionary of versions"),
+        ("class_names", ["\ud800"], "not a readable results file"),
     ],
 )
 def test_results_of_another_shape(run, name, value, expected):
     edit(run, **{name: value})
     said = line(run)
     assert str(run / "results.json") in said and expected in said and "run the training again" in said
+
+
+def test_deep_nesting(run):
+    (run / "results.json").write_text("[" * 200_000)
+    assert "not a readable results file" in line(run)
+
+
+@pytest.mark.parametrize("sizes", [[2, 2], [10**9], [2, 4, 10**9], [1, 1, 1, 1, 1, 1, 1, 1]])
+def test_classes_per_step_that_do_not_fit_the_steps(run, sizes):
+    arguments = json.loads((run / "results.json").read_text())["arguments"]
+    edit(run, arguments=arguments | {"classes_per_step": sizes})
+    said = report_runs.printed(run, "--html", run / "page.html")[0]
+    assert "left out: confusion between tasks of avcil: its arguments do not tell the classes of each step" in said
+    assert (run / "page.html").stat().st_size > 10_000
+
+
+def test_names_do_not_steer_the_terminal_nor_a_spreadsheet(run):
+    arguments = json.loads((run / "results.json").read_text())["arguments"]
+    edit(run, arguments=arguments | {"dataset": "\x1b]0;title\x07", "method": "=1+1"})
+    for layout in ("steps", "methods", "summary"):
+        for format in ("text", "markdown", "latex", "csv"):
+            out, errors = report_runs.printed(run, "--layout", layout, "--format", format)
+            assert (out + errors).replace("\n", "").isprintable()
+            if format == "csv":
+                assert "'=1+1" in out
 
 
 def test_one_seed_twice(run):

@@ -11,9 +11,12 @@ import time
 import pytest
 
 import run_all
+from engine.options import parse, resolve
+from engine.run_files import LOCK
 from tests.helpers import tiny
 from tests.helpers.shared import REPO
 from tests.helpers.tiny import refused
+from utils.files import file_lock
 
 METHODS = ["--methods", "fine_tuning", "icarl", "--modalities", "audio", "visual"]
 
@@ -23,35 +26,73 @@ def flags(root, *more):
     return [*common, "--classes_per_step", "2", "--memory_size", "18", *more]
 
 
-def sweep(root, *more):
+def sweep(root, *more, methods=METHODS):
     with pytest.raises(SystemExit) as ended:
-        run_all.main(flags(root, *METHODS, "--jobs", "2", *more))
+        run_all.main(flags(root, *methods, "--jobs", "2", *more))
     return ended.value.code
+
+
+def dry_run(capsys, root, *more):
+    """The commands that a dry run prints, as lists of words."""
+    capsys.readouterr()
+    run_all.main(flags(root, *METHODS, *more, "--dry_run"))
+    return [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
 
 
 def test_everything_runs_once_and_a_failure_stops_nothing(tmp_path, capsys):
     tiny.make(tmp_path)
-    run_all.main(flags(tmp_path, *METHODS, "--dry_run"))
-    commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    commands = dry_run(capsys, tmp_path)
     assert len(commands) == 6 and {command[3] for command in commands} == {"fine_tuning", "icarl"}
     # In the place of one run's folder stands something else.
     (blocked,) = (run for run in run_all.planned(*run_all.read(flags(tmp_path, *METHODS))) if "FC visual" in run.name)
-    os.makedirs(blocked.folder.path)
-    thesis = os.path.join(blocked.folder.path, "checkpoints")
+    os.makedirs(blocked.folder)
+    thesis = os.path.join(blocked.folder, "checkpoints")
     with open(thesis, "w") as file:
         file.write("")
-    with open(os.path.join(blocked.folder.path, "arguments.json"), "w") as file:
-        json.dump(json.loads(json.dumps(vars(blocked.folder.args))), file)
+    with open(os.path.join(blocked.folder, "arguments.json"), "w") as file:
+        json.dump(vars(resolve(parse(blocked.command[2:])[0], tiny.CLASSES)), file)
     assert sweep(tmp_path) == 1
     captured = capsys.readouterr()
+    assert "[5 finished, 0 running, 1 failed, 0 waiting]" in captured.out
     assert "5 of 6 runs finished; python report.py" in captured.out
     assert captured.err.splitlines()[-1].startswith("error: icarl FC visual seed 42: ")
+    run_all.main(flags(tmp_path, *METHODS, "--status"))
+    states = capsys.readouterr().out.splitlines()
+    assert len([line for line in states if ": finished: last accuracy 0." in line]) == 5
+    assert "icarl FC visual seed 42: stopped after 0 steps" in states
     os.unlink(thesis)
     assert sweep(tmp_path) == 0
     assert "6 runs, 5 of them finished" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "save").rglob("results.json")}
     assert sweep(tmp_path) == 0 and len(before) == 6
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "save").rglob("results.json")}
+
+
+FINE_TUNING = ["--methods", "fine_tuning", "--modalities", "audio"]
+
+
+def test_overwrite_runs_again_and_a_seed_named_twice_runs_once(tmp_path, capsys):
+    tiny.make(tmp_path)
+    for _ in range(2):
+        assert sweep(tmp_path, "--seeds", "0", "0", "--overwrite", methods=FINE_TUNING) == 0
+        assert "1 runs, 0 of them finished" in capsys.readouterr().out
+    assert len(list((tmp_path / "save").rglob("results.json"))) == 1
+
+
+def test_a_run_of_another_process_is_waited_for(tmp_path):
+    tiny.make(tmp_path)
+    (run,) = run_all.planned(*run_all.read(flags(tmp_path, *FINE_TUNING)))
+    os.makedirs(run.folder)
+    command = [sys.executable, REPO / "run_all.py", *flags(tmp_path, *FINE_TUNING)]
+    with file_lock(os.path.join(run.folder, LOCK), "this run"):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for line in process.stdout:
+            if "another process is at it" in line:
+                break
+        assert run.is_running() is False  # a process does not keep itself out
+        assert not os.path.exists(os.path.join(run.folder, "arguments.json"))
+    assert "1 of 1 runs finished" in process.communicate(timeout=120)[0]
+    assert process.returncode == 0
 
 
 def test_slurm_lists_exactly_the_runs_whatever_their_words(tmp_path, capsys):
@@ -62,38 +103,103 @@ def test_slurm_lists_exactly_the_runs_whatever_their_words(tmp_path, capsys):
     assert f"Wrote {file}: an array of 12 runs" in capsys.readouterr().out
     text = file.read_text()
     assert "#SBATCH --array=0-11" in text
-    subprocess.run(["bash", "-n", file], check=True)
-    run_all.main(flags(root, *METHODS, "--seeds", "0", "1", "--dry_run"))
-    expected = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
-    listed = [shlex.split(line)[2:-1] for line in text.splitlines() if ") exec " in line]
-    assert listed == expected
+    check_script(file)
+    listed = [shlex.split(line)[:-2] for line in text.splitlines() if "train_incremental" in line]
+    assert listed == dry_run(capsys, root, "--seeds", "0", "1")
     assert not (tmp_path / "here").exists() and not os.path.exists("here")
+
+
+def check_script(file):
+    subprocess.run(["bash", "-n", file], check=True)
+    shellcheck = os.path.join(os.path.dirname(sys.executable), "shellcheck")
+    done = subprocess.run([shellcheck, file], capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stdout
+
+
+def test_a_task_of_a_slurm_array_does_all_its_runs_and_fails_if_one_does(tmp_path, monkeypatch):
+    tiny.make(tmp_path)
+    note = tmp_path / "note.py"
+    note.write_text(
+        f"import sys\nopen({str(tmp_path / 'done')!r}, 'a').write(' '.join(sys.argv[1:]) + chr(10))\n"
+        "sys.exit('icarl' in sys.argv)\n"
+    )
+    monkeypatch.setattr(run_all, "TRAIN", str(note))
+    file = tmp_path / "array.sh"
+    more = ["--runs_per_task", "4", "--runs_per_gpu", "2", "--throttle", "3", "--sbatch=--time=2-0 -p 'a 100'"]
+    run_all.main(flags(tmp_path, *METHODS, "--slurm", str(file), *more))
+    lines = file.read_text().splitlines()
+    assert {"#SBATCH --array=0-1%3", "#SBATCH --time=2-0", "#SBATCH -p 'a 100'"} <= set(lines)
+    check_script(file)
+    for task, (count, code) in enumerate(((4, 1), (2, 1))):
+        done = subprocess.run(["bash", file], env=os.environ | {"SLURM_ARRAY_TASK_ID": str(task)}, check=False)
+        assert done.returncode == code
+        assert len((tmp_path / "done").read_text().splitlines()) == count
+        (tmp_path / "done").unlink()
+    assert subprocess.run(["bash", file], capture_output=True, check=False).returncode == 2
 
 
 REFUSED = {
     "flag of another method": (["--lam_I", "0.3"], "fine_tuning: unrecognized arguments: --lam_I 0.3"),
     "run_dir": (["--run_dir", "x"], "--run_dir"),
+    "one modality": (["--modality", "audio"], "--modality: use --modalities"),
+    "one seed": (["--seed=5"], "--seed: use --seeds"),
+    "one method": (["--method", "lwf"], "--method: use --methods"),
+    "classifier": (["--classifier", "NME"], "--classifier: every classifier of a method is run"),
     "method": (["--methods", "none"], "'none'"),
     "nothing left": (["--methods", "avcil", "--modalities", "audio"], "not taken by avcil"),
     "no data": (["--dataset", "elsewhere"], "no folder"),
+    "throttle of no array": (["--throttle", "2"], "--throttle: only for a SLURM array"),
+    "array set twice": (["--slurm", "x.sh", "--sbatch=--array=1-2"], "the array is written here"),
+    "no option of sbatch": (["--slurm", "x.sh", "--sbatch=a100"], "no option of sbatch"),
+    "line break": (["--slurm", "x.sh", "--device", "cpu\ntouch here"], "must not stand in a batch file"),
+    "line break for sbatch": (["--slurm", "x.sh", "--sbatch=--time='1\ntouch here'"], "must not stand in a batch file"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_run_is_said_before_anything_starts(tmp_path, case):
+def test_what_cannot_run_is_said_before_anything_starts(tmp_path, case, monkeypatch):
     tiny.make(tmp_path)
+    monkeypatch.chdir(tmp_path)
     more, line = REFUSED[case]
     assert line in refused(tmp_path, *flags(tmp_path, *METHODS, *more), main=run_all.main)
+    assert not os.path.exists("x.sh")
 
 
-def test_an_interrupt_ends_all_runs(tmp_path):
+def test_a_data_set_whose_name_is_a_command_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "tiny\ntouch here"
+    tiny.make(tmp_path, dataset=name)
+    said = refused(tmp_path, *flags(tmp_path, *METHODS, "--slurm", "x.sh", "--dataset", name), main=run_all.main)
+    assert "must not stand in a batch file" in said and not os.path.exists("x.sh")
+
+
+def test_wrong_arguments_are_refused_without_torch(tmp_path):
+    code = "import sys, run_all\ntry: run_all.main(sys.argv[1:])\nfinally: assert 'torch' not in sys.modules, 'torch'"
+    for arguments in (["--help"], ["--dataset", "x", "--methods", "none"], ["--dataset", "x", "--seed", "1"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=REPO, capture_output=True, text=True)
+        assert "torch" not in done.stderr and done.returncode == (0 if arguments == ["--help"] else 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_however_a_sweep_ends_its_runs_end_and_can_go_on(tmp_path, number):
     tiny.make(tmp_path)
     command = [sys.executable, REPO / "run_all.py", *flags(tmp_path, *METHODS, "--jobs", "2", "--max_epochs", "100000")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and len(list(tmp_path.rglob("unfinished.pt"))) < 2:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and errors.endswith("error: interrupted; the same command goes on from here\n")
-    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False)
-    assert not left.stdout
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+    else:
+        assert process.returncode == 130 and errors.endswith("error: interrupted; the same command goes on from here\n")
+    latest = time.monotonic() + 60
+    while commands_with(str(tmp_path)):
+        assert time.monotonic() < latest
+        time.sleep(0.05)
+
+
+def commands_with(word):
+    """The command lines of this machine's processes that hold ``word``."""
+    done = subprocess.run(["ps", "-eo", "args", "-ww"], capture_output=True, text=True, check=True)
+    return [line for line in done.stdout.splitlines() if word in line]

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -142,6 +143,27 @@ def test_what_cannot_be_done_is_said_in_a_line(tmp_path, case):
     (tmp_path / "a.mp4").write_bytes(b"no clip")
     command, flags, line = REFUSED[case]
     assert line in refused(tmp_path, *(flag.format(root=tmp_path) for flag in flags), main=command.main)
+
+
+def test_names_of_classes_do_not_steer_the_terminal_nor_a_spreadsheet(tmp_path, capsys):
+    tiny.make(tmp_path)
+    names = ["\x1b[2Jgone", "=1+1", "turned\u202e", "plain", "-5+cmd", "@sum"]
+    np.save(tmp_path / "tiny" / "category_encode_dict.npy", {name: label for label, name in enumerate(names)})
+    categories = np.load(tmp_path / "tiny" / "all_id_category_dict.npy", allow_pickle=True).item()
+    renamed = {
+        split: {clip: names[int(old.split()[-1])] for clip, old in clips.items()} for split, clips in categories.items()
+    }
+    np.save(tmp_path / "tiny" / "all_id_category_dict.npy", renamed)
+    run = run_of(tmp_path, "fine_tuning")
+    output = tmp_path / "p.csv"
+    capsys.readouterr()
+    flags = ["--run", run, "--data", str(tmp_path / "tiny"), "--top", "6", "--output", str(output)]
+    predict.main([*flags, "--", "-test_0_0"])
+    printed = capsys.readouterr().out
+    assert printed.replace("\n", "").isprintable() and "\\x1b[2Jgone" in printed
+    classes = {row["class"] for row in rows(output)}
+    assert classes == {"\x1b[2Jgone", "'=1+1", "turned\u202e", "plain", "'-5+cmd", "'@sum"}
+    assert {row["clip"] for row in rows(output)} == {"-test_0_0"}  # an id as it is
 
 
 def test_attention_of_a_run_that_has_none(tmp_path):

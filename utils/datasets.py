@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from utils.errors import InputError
 
+MODALITIES = {"audio": ("audio",), "visual": ("visual",), "audio-visual": ("audio", "visual")}
+
 
 @dataclass(frozen=True)
 class Dataset:

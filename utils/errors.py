@@ -3,6 +3,7 @@
 import functools
 import os
 import sys
+import unicodedata
 
 
 class InputError(Exception):
@@ -12,8 +13,8 @@ class InputError(Exception):
 def command(main=None, *, after_interrupt=""):
     """Run ``main()`` as a command: errors of the user's making become one line on stderr.
 
-    Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 130 interrupted (``after_interrupt`` says
-    what then).
+    Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 130 interrupted (``after_interrupt``,
+    or the message of the KeyboardInterrupt, says what then).
     """
     if main is None:
         return functools.partial(command, after_interrupt=after_interrupt)
@@ -33,8 +34,8 @@ def command(main=None, *, after_interrupt=""):
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
             _fail(f"{error.strerror or error}{where}", 2)
-        except KeyboardInterrupt:
-            _fail(f"interrupted{after_interrupt}", 130)
+        except KeyboardInterrupt as error:
+            _fail(f"interrupted{str(error) or after_interrupt}", 130)
 
     return run
 
@@ -45,9 +46,19 @@ def first_line(error: object, length: int = 100) -> str:
     return (lines[0] if lines else type(error).__name__)[:length]
 
 
+def printable(text: str) -> str:
+    """``text`` with what would steer a terminal (escapes, line breaks, turned directions) spelled out: ``\\x1b``."""
+    return "".join(each if _is_printable(each) else ascii(each)[1:-1] for each in text)
+
+
+def _is_printable(character):
+    # Joiners shape the letters of some scripts, and emoji.
+    return character in "\u200c\u200d" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
 def _fail(message, code):
     sys.stdout.flush()
-    print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    print("error: " + printable(" ".join(message.split())), file=sys.stderr, flush=True)
     sys.exit(code)
 
 

@@ -11,7 +11,7 @@ import re
 import stat
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from utils.errors import InputError, first_line
 
@@ -22,6 +22,7 @@ TEMPORARY = ".avcil-"
 LARGEST_TEXT = 64 * 2**20
 _MOST_CONTAINERS, _DEEPEST = 2_000_000, 32
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_FORMULA = re.compile(r"[=+@\t\r]|-(?![\w.-]*$)")
 _LONG_NUMBER = re.compile(r"\d{19}")
 
 
@@ -62,6 +63,20 @@ def write_text(path: str | os.PathLike, text: str):
 def write_json(path: str | os.PathLike, value):
     """Write ``value`` as indented JSON to ``path`` atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """``rows`` as csv. A text that a spreadsheet would take for a formula gets a ``'`` in front, as its users write it.
+
+    Ids that begin with a hyphen stay as they are: from letters, digits, ``_``, ``-`` and dots no formula comes.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([_no_formula(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _no_formula(value):
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def sync(path: str | os.PathLike):
