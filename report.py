@@ -13,8 +13,9 @@ Runs that differ in the seed alone are one row, with mean and sample standard de
 import argparse
 import sys
 
-from reporting.layouts import method_tables, notes_on_splits, option_tables, summary_tables
-from reporting.runs import Group, find_runs, group_seeds, pool
+from reporting.layouts import method_tables, notes_on_splits, option_tables, sort_rows, summary_tables
+from reporting.provenance import data_digests
+from reporting.runs import DISPLAY_NAMES, Group, find_runs, group_seeds, pool
 from reporting.table_formats import FORMATS
 from reporting.tables import steps_table
 from utils.command_line import OneLineParser
@@ -39,14 +40,15 @@ def main(arguments: list[str] | None = None):
         check_targets(args.figures, args.html, args.style)
     elif args.style is not None:
         raise InputError(f"--style {args.style}: nothing is drawn; give --figures or --html as well")
-    groups = group_seeds(pool(find_runs(args.folders), args.pool))
+    names = {} if args.format == "csv" and not args.names else parse_names(args.names)
+    groups = sort_rows(group_seeds(pool(find_runs(args.folders, args.unfinished, names), args.pool)))
     tables = LAYOUTS[args.layout](groups)
     if not tables:
         raise InputError(f"{' '.join(args.folders)}: no two runs of a method differ in an option; use --layout methods")
     show(FORMATS[args.format](tables).split("\n"))
     # What is not part of the table stays out of a file made with > table.csv.
     aside = sys.stderr if args.format in ("csv", "latex") else sys.stdout
-    show(["", summary(groups), *notes_on_splits(groups)], aside)
+    show(["", summary(groups), *notes_on_splits(groups), *notes_on_data(groups)], aside)
     if drawing:
         show(write_report(groups, summary(groups), args.figures, args.html, args.style), aside)
 
@@ -75,11 +77,40 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="OPTION",
         help="runs that differ in these options are repetitions of one another too, such as class_order_seed",
     )
+    parser.add_argument("--unfinished", action="store_true", help="show what unfinished runs have reached so far, too")
+    parser.add_argument(
+        "--names",
+        nargs="+",
+        default=[],
+        metavar="METHOD=NAME",
+        help="what methods are called, such as avcil='AV-CIL (ours)'; csv has the names of the files otherwise",
+    )
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
     parser.add_argument("--figures", metavar="FOLDER", help="draw figures into this folder, as SVG, PDF and PNG")
     parser.add_argument("--html", metavar="FILE", help="write one page with all tables and figures inside")
     parser.add_argument("--style", help="how figures look: a style of matplotlib, or a style file")
     return parser.parse_args(arguments)
+
+
+def parse_names(pairs):
+    """DISPLAY_NAMES with those of ``pairs``, METHOD=NAME; InputError if a pair is not one, or a name is there twice."""
+    names = dict(DISPLAY_NAMES)
+    for pair in pairs:
+        method, _, name = pair.partition("=")
+        if not method or not name.strip():
+            raise InputError(f"--names {pair}: not METHOD=NAME, such as avcil='AV-CIL (ours)'")
+        names[method] = name.strip()
+    for name in names.values():
+        if [*names.values()].count(name) > 1:
+            raise InputError(f"--names: two methods are called {name}; rows could not be told apart")
+    return names
+
+
+def notes_on_data(groups):
+    """A line for each row whose runs learned from different data, so that their mean is of no one data set."""
+    for name, runs in groups:
+        if len(set(data_digests(runs))) > 1 and not any(run.pooled for run in runs):
+            yield f"{name}: its runs learned from different data (sha256 in their data.json); train them again on one"
 
 
 def summary(groups: list[Group]) -> str:
@@ -90,6 +121,8 @@ def summary(groups: list[Group]) -> str:
     number = f"{low}" if low == high else f"{low} to {high}"
     seeds = "one seed each" if high == 1 else f"mean and standard deviation of {number} {unit}"
     runs = "1 run" if sum(sizes) == 1 else f"{sum(sizes)} runs"
+    left = sum(not run.finished for _, members in groups for run in members)
+    runs += f" ({left} unfinished: in no mean accuracy or forgetting)" if left else ""
     return f"{runs}, {seeds}; per cent"
 
 

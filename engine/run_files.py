@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from utils.errors import InputError
-from utils.files import read_json, read_rows
+from utils.files import read_json, read_lines, read_rows
 
-ARGUMENTS, RESULTS, LOCK = "arguments.json", "results.json", ".lock"
+ARGUMENTS, RESULTS, DATA, LOCK = "arguments.json", "results.json", "data.json", ".lock"
 STEPS, EPOCHS = "steps.jsonl", "epochs.csv"  # rows
 FOLDERS = ("figures", "checkpoints")
 EPOCHS_HEADER = "step,epoch,name,value"
@@ -20,6 +20,7 @@ NOT_DEFINING = {
     *("device", "device_cache", "host_cache", "num_workers"),
 }
 NEEDED_ARGUMENTS = ("method", "dataset", "modality", "classifier", "variant", "seed")
+_ARGUMENTS_OF_A_RUN = f"options with {', '.join(NEEDED_ARGUMENTS)} as a run has them"
 HINT = "run the training again"
 
 
@@ -29,14 +30,15 @@ class RunResults:
 
     ``accuracy_matrix[t][j]``: accuracy on task j after step t, j <= t. ``confusion[t]``: counts, true class by
     predicted class, of the classes seen after step t. ``pooled``: values of the options that count as repetitions.
+    ``label``: the method's name in print. A run that is not ``finished`` has steps so far, and no figures of a run.
     """
 
     folder: str
     arguments: dict[str, object]
     accuracy_per_step: list[float]
     accuracy_matrix: list[list[float]]
-    mean_accuracy: float
-    last_accuracy: float
+    mean_accuracy: float | None
+    last_accuracy: float | None
     average_forgetting: float | None
     seconds_per_step: list[float] | None = None
     kept_bytes_per_step: list[float] | None = None
@@ -45,6 +47,8 @@ class RunResults:
     test_clips_sharing_videos: float | None = None
     versions: dict[str, object] = field(default_factory=dict)
     pooled: tuple[str, ...] = ()
+    label: str = ""
+    finished: bool = True
 
     @classmethod
     def from_json(cls, content: object, path: str) -> "RunResults":
@@ -54,7 +58,7 @@ class RunResults:
         if missing:
             raise InputError(f"{path}: lacks {', '.join(missing)}; it is not the results of a run")
         values = _Values(path, content)
-        arguments = values.get("arguments", _arguments, f"options with {', '.join(NEEDED_ARGUMENTS)} as a run has them")
+        arguments = values.get("arguments", _arguments, _ARGUMENTS_OF_A_RUN)
         accuracy = values.get("accuracy_per_step", _list_of(_fraction), "a list of fractions")
         steps = len(accuracy)
         names = values.get("class_names", _list_of(_text), "a list of names")
@@ -84,6 +88,36 @@ class RunResults:
 def read_results(path: str) -> RunResults:
     """The results in the file ``path``; InputError if it is damaged."""
     return RunResults.from_json(read_json(path, "results file", HINT), path)
+
+
+def read_unfinished(folder: str) -> RunResults | None:
+    """What the run in ``folder`` has reached so far; None if no step of it is finished, or it is not that of a run."""
+    path, rows_path = os.path.join(folder, ARGUMENTS), os.path.join(folder, STEPS)
+    if not os.path.isfile(path) or not os.path.isfile(rows_path):
+        return None
+    rows = []
+    for number, text in enumerate(read_lines(rows_path, "file of steps", HINT), 1):
+        try:
+            rows.append(json.loads(text))
+            _list_of(_fraction, number)(rows[-1]["accuracy_by_task"])
+            _fraction(rows[-1]["accuracy"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            # The line that is being written as we read.
+            rows = rows[: number - 1]
+            break
+    if not rows:
+        return None
+    values = _Values(path, {"arguments": read_json(path, "file of arguments", HINT)})
+    return RunResults(
+        folder=folder,
+        arguments=values.get("arguments", _arguments, _ARGUMENTS_OF_A_RUN),
+        accuracy_per_step=[row["accuracy"] for row in rows],
+        accuracy_matrix=[row["accuracy_by_task"] for row in rows],
+        mean_accuracy=None,
+        last_accuracy=None,
+        average_forgetting=None,
+        finished=False,
+    )
 
 
 class _Values:

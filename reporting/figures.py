@@ -72,6 +72,17 @@ def figures_of(groups: list[Group]) -> FigureSet:
     return figures
 
 
+def _note(runs_of_rows, shown):
+    """What is ``shown`` besides the mean, of how many runs; nothing but the number where there is one run each."""
+    sizes = [len(runs) for runs in runs_of_rows]
+    unit = "runs" if any(run.pooled for runs in runs_of_rows for run in runs) else "seeds"
+    low, high = min(sizes), max(sizes)
+    if high == 1:
+        return f"One {unit[:-1]}"
+    number = f"{low}" if low == high else f"{low} to {high}"
+    return f"Mean of {number} {unit}" + (f"; {shown}: ± one sample standard deviation over them" if shown else "")
+
+
 def _accuracy(figures, parts, section, rows):
     curves = []
     for name, runs in rows:
@@ -84,7 +95,8 @@ def _accuracy(figures, parts, section, rows):
         ends = "; ".join(f"{name} ends at {mean[-1]:.1f} %" for name, _, mean, _ in curves)
         alt = f"Test accuracy on all classes seen, over the number of classes seen: {ends}."
         title = f"Accuracy over steps, {section}"
-        figures.add((*parts, "accuracy"), section, title, alt, lambda: plots.draw_accuracy(title, curves))
+        note = _note([runs for _, runs in rows], "bands")
+        figures.add((*parts, "accuracy"), section, title, alt, lambda: plots.draw_accuracy(title, note, curves))
 
 
 def _forgetting(figures, parts, section, rows):
@@ -98,7 +110,8 @@ def _forgetting(figures, parts, section, rows):
         means = "; ".join(f"{name} {mean.mean():.1f} points" for name, mean, _ in points)
         alt = f"Forgetting of each earlier task after the last step; mean over tasks: {means}."
         title = f"Forgetting per task, {section}"
-        figures.add((*parts, "forgetting"), section, title, alt, lambda: plots.draw_forgetting(title, points))
+        note = _note([runs for _, runs in rows], "bars")
+        figures.add((*parts, "forgetting"), section, title, alt, lambda: plots.draw_forgetting(title, note, points))
 
 
 def _matrix(figures, parts, section, runs):
@@ -106,7 +119,7 @@ def _matrix(figures, parts, section, runs):
     matrix = statistics.accuracy_matrix(runs)
     alt = f"Test accuracy on each task after each step; after the last: {_listed(matrix[-1])} %."
     draw = plots.draw_accuracy_matrix
-    figures.add((*parts, "accuracy-matrix"), section, title, alt, lambda: draw(title, matrix))
+    figures.add((*parts, "accuracy-matrix"), section, title, alt, lambda: draw(title, _note([runs], ""), matrix))
 
 
 def _confusions(figures, parts, section, runs):
@@ -116,13 +129,13 @@ def _confusions(figures, parts, section, runs):
     shares, names = statistics.class_confusion(runs), statistics.class_names(runs)
     title = f"Confusion between classes, {parts[-1]}"
     alt = f"Share of each true class taken for each class after the last step; {_worst(shares, names)}."
-    draw = plots.draw_class_confusion
+    draw, note = plots.draw_class_confusion, _note([runs], "")
     seen = statistics.classes_seen(runs[0])
     if seen is None or seen[-1] != len(shares):
         figures.skip("confusion between tasks", "its arguments do not tell the classes of each step", parts[-1])
     else:
         _task_confusion(figures, parts, section, runs)
-    figures.add((*parts, "confusion-classes"), section, title, alt, lambda: draw(title, shares, names))
+    figures.add((*parts, "confusion-classes"), section, title, alt, lambda: draw(title, note, shares, names))
 
 
 def _task_confusion(figures, parts, section, runs):
@@ -130,7 +143,7 @@ def _task_confusion(figures, parts, section, runs):
     title = f"Confusion between tasks, {parts[-1]}"
     alt = f"Share of each task's clips taken for a class of each task; of its own: {_listed(shares.diagonal())} %."
     draw = plots.draw_task_confusion
-    figures.add((*parts, "confusion-tasks"), section, title, alt, lambda: draw(title, shares))
+    figures.add((*parts, "confusion-tasks"), section, title, alt, lambda: draw(title, _note([runs], ""), shares))
 
 
 def _losses(figures, parts, section, runs):
@@ -140,7 +153,8 @@ def _losses(figures, parts, section, runs):
         return
     title = f"Loss terms over epochs, {parts[-1]}"
     alt = f"Loss terms over the epochs of all steps: {', '.join(terms)}."
-    figures.add((*parts, "losses"), section, title, alt, lambda: plots.draw_losses(title, terms))
+    note = _note([runs], "bands")
+    figures.add((*parts, "losses"), section, title, alt, lambda: plots.draw_losses(title, note, terms))
 
 
 def _worst(shares, names):

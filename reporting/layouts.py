@@ -5,23 +5,30 @@ from collections.abc import Iterator
 
 from engine.run_files import RunResults
 from reporting.published import SHARED_IN_RELEASE, SOURCE, find_published, other_settings
-from reporting.runs import Group, differing, mean_and_spread, name_settings, settings, show_value
-from reporting.tables import Cell, Column, Table, cell, mark_best
+from reporting.runs import DISPLAY_NAMES, Group, differing, mean_and_spread, name_settings, settings, show_value
+from reporting.tables import Cell, Column, Table, cell, count_runs, mark_best
 
 # (key of results.json, head of its column, whether higher is better)
 ACCURACY = ("mean_accuracy", "mean acc.", True)
 LAST = ("last_accuracy", "last acc.", True)
 FORGETTING = ("average_forgetting", "avg. forg.", False)
-FLOOR, CEILING = "fine_tuning", "upper_bound"
+CEILING = "upper_bound"
 
 
 def sort_rows(groups: list[Group]) -> list[Group]:
-    """``groups`` with the floor first and the ceiling last; those of one method by the options that differ."""
+    """``groups`` by method, in the order of DISPLAY_NAMES (others before the ceiling), then by options that differ."""
     ordered = []
-    for _, members in group_by(groups, ("method", "classifier")):
+    for _, members in sorted(group_by(groups, ("method", "classifier")), key=lambda part: _rank(part[0])):
         options = differing(settings_of(members))
         ordered += sorted(members, key=lambda group: [_sortable(settings(group[1][0]).get(name)) for name in options])
-    return sorted(ordered, key=lambda group: _is(CEILING, group[1]) - _is(FLOOR, group[1]))
+    return ordered
+
+
+def _rank(method_and_classifier):
+    method, classifier = method_and_classifier
+    known = list(DISPLAY_NAMES)
+    place = known.index(method) if method in known else known.index(CEILING) - 0.5
+    return place, method, classifier
 
 
 def group_by(groups: list[Group], options: tuple[str, ...]) -> list[tuple[tuple, list[Group]]]:
@@ -48,8 +55,9 @@ def best_note(columns: list[list[Cell]], groups: list[Group]) -> list[str]:
     """The line below a table that says what is marked in these columns of Cells; no line if nothing is."""
     if not any(each.best for column in columns for each in column):
         return []
-    ceiling = any(_is(CEILING, runs) for _, runs in groups)
-    return ["Best of each column marked" + (f"; {CEILING}, which keeps all data, takes no part." if ceiling else ".")]
+    ceiling = next((runs[0].label for _, runs in groups if _is(CEILING, runs)), None)
+    line = "Best of each column marked, where no other lies within its standard deviation"
+    return [line + (f"; {ceiling}, which keeps all data, takes no part." if ceiling else ".")]
 
 
 def settings_of(groups: list[Group]) -> list[dict[str, object]]:
@@ -107,7 +115,8 @@ def _rows_by_modality(groups):
             own = settings(runs[0])
             key = {"method": method, "classifier": classifier} | {option: own.get(option) for option in sorted(options)}
             rows.setdefault(json.dumps(key), {})[own["modality"]] = runs
-    names = name_settings([json.loads(key) for key in rows])
+    labels = [next(iter(by_modality.values()))[0].label for by_modality in rows.values()]
+    names = name_settings([json.loads(key) for key in rows], labels)
     return list(zip(names, rows.values(), strict=True))
 
 
@@ -163,11 +172,12 @@ def _option_table(key, groups):
     values = [[show_value(own.get(name)) for name in options] for own in all_settings]
     cells = [cells_of(measure, cases) for measure in measures]
     rows = [
-        [*shown, str(len(runs)), *each]
+        [*shown, count_runs(runs), *each]
         for shown, runs, each in zip(values, cases, zip(*cells, strict=True), strict=True)
     ]
-    dataset, method, classifier, modality = key
-    name = method if classifier == "linear" else f"{method} {classifier}"
+    dataset, _, classifier, modality = key
+    label = cases[0][0].label
+    name = label if classifier == "linear" else f"{label} {classifier}"
     return Table(f"{name}, {modality}, {dataset}", columns, rows, tuple(best_note(cells, groups)))
 
 
@@ -185,7 +195,7 @@ def _summary_table(key, groups):
     cells = [cells_of(measure, cases) for measure in MEASURES]
     heads = ["method", "runs", *(head for _, head, _ in MEASURES), "seconds", "MB kept"]
     rows = [
-        [name, str(len(runs)), *each, _mean(map(_seconds, runs)), _mean(map(_megabytes, runs))]
+        [name, count_runs(runs), *each, _mean(map(_seconds, runs)), _mean(map(_megabytes, runs))]
         for (name, runs), each in zip(groups, zip(*cells, strict=True), strict=True)
     ]
     return Table(", ".join(key), [Column(head) for head in heads], rows, tuple(best_note(cells, groups)))

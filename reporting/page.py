@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reporting.figures import FigureSpec
+from reporting.provenance import Provenance
 from reporting.table_formats import spans
 from reporting.tables import Cell, Table
 
@@ -25,6 +26,7 @@ class Section:
     heading: str
     tables: list[Table] = field(default_factory=list)
     figures: list[tuple[FigureSpec, bytes]] = field(default_factory=list)
+    provenance: list[Provenance] = field(default_factory=list)
 
 
 def page(title: str, summary: str, sections: list[Section], notes: list[str]) -> str:

@@ -14,21 +14,22 @@ MOST_TICKS = 12
 LEGEND_WIDTH = 34
 
 
-def draw_accuracy(title: str, curves: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
+def draw_accuracy(title: str, note: str, curves: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
     """Curves with bands of one standard deviation; ``curves`` is a list of (name, classes seen, mean, spread).
 
+    ``note``, here as in all figures: the line at the foot that says what is drawn of how many runs.
     Up to MOST_CURVES share one panel. More would hide one another: each then has a panel, the others behind it in grey.
     """
     names = [name for name, *_ in curves]
     if len(curves) > MOST_CURVES:
-        figure, panels = _panels(title, names)
+        figure, panels = _panels(title, note, names)
         for index, axes in enumerate(panels):
             for _, seen, mean, _ in curves:
                 axes.plot(seen, mean, color="0.8", linewidth=0.8, zorder=1)
             _draw_curve(axes, curves[index], curve_style(0))
             _label_accuracy(axes, curves, "Accuracy (%)", MOST_TICKS // 2)
         return figure
-    figure, axes = _with_room_for_legend(title, names, 4.8)
+    figure, axes = _with_room_for_legend(title, note, names, 4.8)
     for index, curve in enumerate(curves):
         _draw_curve(axes, curve, curve_style(index))
     _label_accuracy(axes, curves, "Test accuracy on all classes seen (%)", MOST_TICKS)
@@ -36,21 +37,21 @@ def draw_accuracy(title: str, curves: list[tuple[str, np.ndarray, np.ndarray, np
     return figure
 
 
-def draw_forgetting(title: str, points: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
+def draw_forgetting(title: str, note: str, points: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
     """A point for each task with its spread; ``points`` is a list of (name, mean, spread).
 
     Up to MOST_CURVES stand side by side in one panel. More have a panel each, the others behind it in grey.
     """
     names, tasks = [name for name, *_ in points], max(len(mean) for _, mean, _ in points)
     if len(points) > MOST_CURVES:
-        figure, panels = _panels(title, names, sharey=True)
+        figure, panels = _panels(title, note, names, sharey=True)
         for index, axes in enumerate(panels):
             for _, mean, _ in points:
                 axes.plot(range(len(mean)), mean, "o", color="0.8", markersize=3, zorder=1)
             _draw_points(axes, points[index], curve_style(0), 0)
             _label_forgetting(axes, tasks, "Forgetting (points)", MOST_TICKS // 2)
         return figure
-    figure, axes = _with_room_for_legend(title, names, max(4.0, 0.09 * tasks * len(points)))
+    figure, axes = _with_room_for_legend(title, note, names, max(4.0, 0.09 * tasks * len(points)))
     for index, row in enumerate(points):
         _draw_points(axes, row, curve_style(index), (index + 0.5) / len(points) * 0.84 - 0.42)
     for task in range(tasks - 1):
@@ -60,9 +61,11 @@ def draw_forgetting(title: str, points: list[tuple[str, np.ndarray, np.ndarray]]
     return figure
 
 
-def draw_losses(title: str, terms: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
+def draw_losses(
+    title: str, note: str, terms: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
+) -> Figure:
     """A panel per loss term over the epochs of all steps; ``terms`` is {name: (epoch, mean, spread, step starts)}."""
-    figure, panels = _panels(title, list(terms), sharex=True)
+    figure, panels = _panels(title, note, list(terms), sharex=True)
     for axes, (epoch, mean, spread, starts) in zip(panels, terms.values(), strict=True):
         alone = {"marker": "o", "markersize": 2.5} if len(epoch) <= 40 else {}
         # Cut where steps begin: no line runs from one step into the next.
@@ -106,7 +109,7 @@ def _label_accuracy(axes, curves, label, most_ticks):
     _ticks(axes, sorted({int(value) for _, seen, *_ in curves for value in seen}), most_ticks)
 
 
-def _panels(title, names, **shared):
+def _panels(title, note, names, **shared):
     """A Figure and a list of Axes, one for each of ``names``, which are their titles."""
     columns = min(len(names), 3)
     rows = math.ceil(len(names) / columns)
@@ -118,17 +121,24 @@ def _panels(title, names, **shared):
         axes.set_title(wrapped(name, 30), fontsize="small")
         axes.tick_params(labelbottom=True, labelleft=True)
     figure.suptitle(wrapped(title, 30 * columns), fontsize="medium")
+    _foot(figure, note)
     return figure, panels[: len(names)]
 
 
-def _with_room_for_legend(title, names, width):
+def _with_room_for_legend(title, note, names, width):
     """A Figure and its Axes, ``width`` inches wide, with room for a legend of these names at the right."""
     lines = sum(1 + wrapped(name, LEGEND_WIDTH).count("\n") for name in names)
     longest = max(min(len(name), LEGEND_WIDTH) for name in names)
     figure = new_figure(width + 0.6 + 0.07 * longest, max(3.4, 0.6 + 0.17 * lines))
     axes = figure.subplots()
     axes.set_title(wrapped(title, round(11 * width)), fontsize="medium")
+    _foot(figure, note)
     return figure, axes
+
+
+def _foot(figure, note):
+    """The line below everything, in small type."""
+    figure.supxlabel(wrapped(note, int(15 * figure.get_figwidth())), fontsize="small", color="0.3")
 
 
 def _ticks(axes, values, most):
@@ -143,25 +153,26 @@ MOST_NAMES = 160  # classes up to which each has its name
 LONGEST_NAME = 32
 
 
-def draw_accuracy_matrix(title: str, matrix: np.ndarray) -> Figure:
+def draw_accuracy_matrix(title: str, note: str, matrix: np.ndarray) -> Figure:
     """``matrix`` (steps, steps) in per cent: row after step t, column task j; empty where NaN."""
     steps = [str(step) for step in range(len(matrix))]
-    return _draw(title, matrix, steps, "Task", "After step", "Test accuracy (%)", zeros=True)
+    return _draw(title, note, matrix, steps, "Task", "After step", "Test accuracy (%)", zeros=True)
 
 
-def draw_task_confusion(title: str, shares: np.ndarray) -> Figure:
+def draw_task_confusion(title: str, note: str, shares: np.ndarray) -> Figure:
     """``shares`` (tasks, tasks) in per cent of a row: true task, predicted task."""
     tasks = [str(task) for task in range(len(shares))]
-    return _draw(title, shares, tasks, "Task of the predicted class", "Task of the true class", "Share of the row (%)")
+    labels = "Task of the predicted class", "Task of the true class"
+    return _draw(title, note, shares, tasks, *labels, "Share of the row (%)")
 
 
-def draw_class_confusion(title: str, shares: np.ndarray, names: list[str]) -> Figure:
+def draw_class_confusion(title: str, note: str, shares: np.ndarray, names: list[str]) -> Figure:
     """``shares`` (classes, classes) in per cent of a row: true class, predicted class, in class order."""
     short = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
-    return _draw(title, shares, short, "Predicted class", "True class", "Share of the row (%)")
+    return _draw(title, note, shares, short, "Predicted class", "True class", "Share of the row (%)")
 
 
-def _draw(title, matrix, names, x_label, y_label, unit, zeros=False):
+def _draw(title, note, matrix, names, x_label, y_label, unit, zeros=False):
     side = _side(len(matrix), max(map(len, names)))
     figure = new_figure(1.08 * side + 0.7, side)
     axes = figure.subplots()
@@ -173,6 +184,7 @@ def _draw(title, matrix, names, x_label, y_label, unit, zeros=False):
     axes.grid(visible=False)
     axes.set(xlabel=x_label, ylabel=y_label)
     figure.suptitle(wrapped(title, int(11 * side)), fontsize="medium")
+    _foot(figure, note)
     return figure
 
 

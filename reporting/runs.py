@@ -6,28 +6,51 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import replace
 
-from engine.run_files import NOT_DEFINING, RESULTS, RunResults, read_results
+from engine.run_files import ARGUMENTS, NOT_DEFINING, RESULTS, RunResults, read_results, read_unfinished
 from utils.errors import InputError
 
 # A row of a report: its name, and its runs, which are repetitions of one another.
 Group = tuple[str, list[RunResults]]
+# What the methods are called in print, in the order of rows.
+DISPLAY_NAMES = {
+    "fine_tuning": "Fine-tuning",
+    "lwf": "LwF",
+    "icarl": "iCaRL",
+    "ssil": "SS-IL",
+    "afc": "AFC",
+    "cign": "CIGN",
+    "avcil": "AV-CIL",
+    "analytic": "Closed form",
+    "upper_bound": "Upper bound",
+}
 
 
-def find_runs(paths: Iterable[str | os.PathLike]) -> list[RunResults]:
+def find_runs(
+    paths: Iterable[str | os.PathLike], unfinished: bool = False, names: dict[str, str] = DISPLAY_NAMES
+) -> list[RunResults]:
     """The results of every finished run in or under ``paths``. A run that is met twice counts once.
 
-    InputError where there is none.
+    ``unfinished``: those so far of runs that have finished a step, as well. ``names``: method -> its name in print.
+    InputError where there is no run.
     """
-    folders = {}
+    runs = {}
     for path in paths:
         if not os.path.isdir(path):
             raise InputError(f"{path}: no such folder; give run folders, or folders of them")
-        runs = sorted(top for top, _, names in os.walk(path) if RESULTS in names)
-        if not runs:
-            raise InputError(f"{path}: no finished run ({RESULTS}) in or under it")
-        for folder in runs:
-            folders.setdefault(os.path.realpath(folder), folder)
-    return [read_results(os.path.join(folder, RESULTS)) for folder in folders.values()]
+        inside = [run for top, _, names_in_it in os.walk(path) if (run := _read_run(top, names_in_it, unfinished))]
+        if not inside:
+            cure = "" if unfinished else "; --unfinished shows what runs have reached so far"
+            raise InputError(f"{path}: no finished {'step' if unfinished else f'run ({RESULTS})'} in or under it{cure}")
+        for run in sorted(inside, key=lambda run: run.folder):
+            runs.setdefault(os.path.realpath(run.folder), run)
+    return [replace(run, label=names.get(run.arguments["method"], run.arguments["method"])) for run in runs.values()]
+
+
+def _read_run(folder, names, unfinished):
+    """The results of the run in ``folder``, which holds files of these ``names``; None if it is not one."""
+    if RESULTS in names:
+        return read_results(os.path.join(folder, RESULTS))
+    return read_unfinished(folder) if unfinished and ARGUMENTS in names else None
 
 
 def pool(runs: list[RunResults], options: list[str]) -> list[RunResults]:
@@ -52,7 +75,8 @@ def group_seeds(runs: list[RunResults]) -> list[Group]:
         groups.setdefault(json.dumps(settings(run), sort_keys=True), []).append(run)
     for group in groups.values():
         _refuse_unlike(group)
-    names = name_settings([settings(group[0]) for group in groups.values()])
+    firsts = [group[0] for group in groups.values()]
+    names = name_settings([settings(run) for run in firsts], [run.label for run in firsts])
     return list(zip(names, groups.values(), strict=True))
 
 
@@ -79,14 +103,14 @@ def _without(run, options):
 
 def _refuse_unlike(group):
     """InputError if runs that should differ in the seed alone have one seed, or differ in steps or classes."""
-    first, folders = group[0], {}
+    first, folders = next((run for run in group if run.finished), None), {}
     for run in group:
         seed = run.arguments["seed"]
         if (seed, run.pooled) in folders:
             other = folders[seed, run.pooled]
             raise InputError(f"{run.folder}: seed {seed} and all options as in {other}; leave one of them out")
         folders[seed, run.pooled] = run.folder
-        if _shape(run) != _shape(first):
+        if run.finished and _shape(run) != _shape(first):
             raise InputError(f"{run.folder}: other steps or classes than {first.folder}; leave one of them out")
 
 
@@ -99,13 +123,16 @@ PLACES = ("dataset", "modality", "variant")
 PEERS = ("method", "classifier", "dataset", "modality")
 
 
-def name_settings(settings: list[dict]) -> list[str]:
+def name_settings(settings: list[dict], labels: list[str] | None = None) -> list[str]:
     """A name for each of ``settings``, dicts of options. Names differ where the settings do.
+
+    ``labels``: what their methods are called, where not by their names.
 
     An option is named where its value is not that of most runs of the same method, classifier, data set and modality:
     in a table of ablations the whole method has its plain name, and each other row the term it lacks.
     """
-    return [_name(own, settings) for own in settings]
+    labels = labels or [own["method"] for own in settings]
+    return [_name(own, label, settings) for own, label in zip(settings, labels, strict=True)]
 
 
 def differing(settings: list[dict]) -> list[str]:
@@ -123,8 +150,8 @@ def show_value(value: object) -> str:
     return "unset" if value is None else str(value)
 
 
-def _name(own, settings):
-    words = [own["method"]] + ([] if own["classifier"] == "linear" else [own["classifier"]])
+def _name(own, label, settings):
+    words = [label] + ([] if own["classifier"] == "linear" else [own["classifier"]])
     words += [own[place] for place in PLACES if place in own and place in differing(settings)]
     peers = [other for other in settings if all(other.get(key) == own.get(key) for key in PEERS)]
     options = [option for option in differing(peers) if option not in PLACES]

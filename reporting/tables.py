@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from engine.run_files import RunResults
 from reporting.runs import Group, mean_and_spread
 
 
@@ -47,21 +48,33 @@ def cell(values: Iterable[float | None]) -> Cell:
 
 
 def mark_best(cells: list[Cell], highest: bool) -> list[Cell]:
-    """The same Cells, those with the best value, to the digits shown, marked."""
-    shown = [round(each.value, 2) for each in cells if each.value is not None]
-    best = (max if highest else min)(shown, default=None)
-    return [replace(each, best=each.value is not None and round(each.value, 2) == best) for each in cells]
+    """The same Cells, those with the best value, to the digits shown, marked.
+
+    None is marked if another lies within the standard deviation of the best: the runs do not tell which is better.
+    """
+    values = [each.value for each in cells if each.value is not None]
+    top = (max if highest else min)(values, default=None)
+    best = [each for each in cells if each.value is not None and round(each.value, 2) == round(top, 2)]
+    spread = max((each.spread for each in best if each.spread is not None), default=None)
+    if spread is not None and sum(abs(value - top) <= spread for value in values) > 1:
+        best = []
+    return [replace(each, best=any(each is other for other in best)) for each in cells]
 
 
 def steps_table(groups: list[Group], title: str = "") -> Table:
-    """One row per (name, runs): accuracy after each step, mean accuracy, average forgetting."""
+    """One row per (name, runs): accuracy after each step, mean accuracy, average forgetting.
+
+    Where some runs are unfinished, a column says how many of which there are.
+    """
     steps = max(len(run.accuracy_per_step) for _, runs in groups for run in runs)
-    columns = ["method", *(f"step {step}" for step in range(steps)), "mean acc.", "avg. forg."]
+    counted = not all(run.finished for _, runs in groups for run in runs)
+    columns = ["method", *(["runs"] if counted else []), *(f"step {step}" for step in range(steps))]
+    columns += ["mean acc.", "avg. forg."]
     rows = []
     for name, runs in groups:
         cells = [cell([_nth(run.accuracy_per_step, step) for run in runs]) for step in range(steps)]
         cells += [cell([getattr(run, figure) for run in runs]) for figure in ("mean_accuracy", "average_forgetting")]
-        rows.append([name, *cells])
+        rows.append([name, *([count_runs(runs)] if counted else []), *cells])
     return Table(title, [Column(name) for name in columns], rows)
 
 
@@ -77,6 +90,16 @@ def text_table(rows: list[list[str]]) -> str:
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
+
+
+def count_runs(runs: list[RunResults]) -> str:
+    """``3``, or ``2 finished, 1 after 4 steps`` where some are not."""
+    done = sum(run.finished for run in runs)
+    if done == len(runs):
+        return str(done)
+    parts = [f"{done} finished"] if done else []
+    steps = sorted(len(run.accuracy_per_step) for run in runs if not run.finished)
+    return ", ".join(parts + [f"{steps.count(count)} after {count} steps" for count in dict.fromkeys(steps)])
 
 
 def _nth(values, index):

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from reporting.figures import figures_of
 from reporting.layouts import method_tables, option_tables
 from reporting.page import Section, page
+from reporting.provenance import provenance
 from reporting.runs import Group
 from reporting.style import FORMATS, figure_style, missing_glyphs, render, save
 from reporting.tables import steps_table
@@ -38,7 +39,8 @@ def write_report(
     groups: list[Group], summary: str, figures: str | None = None, html: str | None = None, style: str | None = None
 ) -> list[str]:
     """Write figures to the folder ``figures`` and a page to the file ``html``, where given. Returns lines on both."""
-    specs, drawn = figures_of(groups), []
+    finished = [(name, [run for run in runs if run.finished]) for name, runs in groups]
+    specs, drawn = figures_of([(name, runs) for name, runs in finished if runs]), []
     with figure_style(style), missing_glyphs() as glyphs:
         for spec in tqdm(specs.figures, "Drawing", unit="figure", disable=None, leave=False):
             if figures is None:
@@ -52,6 +54,7 @@ def write_report(
         sections = _tables(groups)
         for heading, pairs in groupby(drawn, key=lambda pair: pair[0].section):
             sections.append(Section(heading, figures=list(pairs)))
+        sections.append(Section("Runs", provenance=provenance(groups)))
         with _target("--html", html):
             write_text(html, page(_title(groups), summary, sections, lines))
     if figures is not None:

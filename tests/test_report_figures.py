@@ -13,6 +13,8 @@ from reporting.runs import find_runs, group_seeds
 from reporting.style import MARKERS, curve_style, figure_style, render
 from tests.helpers import report_runs
 
+METHODS = {"LwF": "lwf", "AV-CIL": "avcil"}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -28,7 +30,7 @@ def figures(folder):
     """The Figures by kind; of those that are drawn for each row, that of avcil."""
     with figure_style():
         specs = figures_of(group_seeds(find_runs([str(folder)]))).figures
-        return {kind(spec): spec.draw() for spec in specs if "lwf" not in spec.stem}
+        return {kind(spec): spec.draw() for spec in specs if "LwF" not in spec.stem}
 
 
 def kind(spec):
@@ -50,13 +52,14 @@ def curves(axes):
 
 def test_accuracy_over_steps(folder, figures):
     (axes,) = figures["accuracy"].axes
-    assert set(curves(axes)) == {"lwf", "avcil"}
+    assert list(curves(axes)) == ["LwF", "AV-CIL"]
     bands = dict(zip(curves(axes), axes.collections, strict=True))
-    for method, line in curves(axes).items():
+    for label, line in curves(axes).items():
+        method = METHODS[label]
         expected = 100 * pd.concat([each.accuracy for each in steps(folder, method)], axis=1)
         np.testing.assert_allclose(line.get_ydata(), expected.mean(axis=1))
         np.testing.assert_array_equal(line.get_xdata(), [2, 4, 6])
-        vertices = bands[method].get_paths()[0].vertices
+        vertices = bands[label].get_paths()[0].vertices
         for x, mean, spread in zip((2, 4, 6), expected.mean(axis=1), expected.std(axis=1), strict=True):
             there = vertices[vertices[:, 0] == x][:, 1]
             np.testing.assert_allclose([there.min(), there.max()], [mean - spread, mean + spread])
@@ -66,7 +69,10 @@ def test_forgetting_per_task(folder, figures):
     (axes,) = figures["forgetting"].axes
     for container in axes.containers:
         points, _, (bars,) = container.lines
-        drops = [100 * (matrix[:-1].max() - matrix.iloc[-1])[:-1] for matrix in matrices(folder, container.get_label())]
+        drops = [
+            100 * (matrix[:-1].max() - matrix.iloc[-1])[:-1]
+            for matrix in matrices(folder, METHODS[container.get_label()])
+        ]
         expected = pd.concat(drops, axis=1)
         np.testing.assert_allclose(points.get_ydata(), expected.mean(axis=1))
         lengths = [np.ptp(segment[:, 1]) / 2 for segment in bars.get_segments()]
@@ -123,13 +129,30 @@ def test_axes_have_names(figures):
             assert axes.get_ylabel() and (axes.get_xlabel() or axes.get_label() == "<colorbar>")
 
 
+def test_each_figure_says_what_is_drawn_of_how_many_seeds(figures, tmp_path):
+    feet = {name: figure.get_supxlabel() for name, figure in figures.items()}
+    spread = "± one sample standard deviation over them"
+    assert feet["accuracy"] == feet["losses"] == f"Mean of 3 seeds; bands: {spread}"
+    assert feet["forgetting"] == f"Mean of 3 seeds; bars: {spread}"
+    assert feet["accuracy-matrix"] == feet["confusion-tasks"] == feet["confusion-classes"] == "Mean of 3 seeds"
+    report_runs.make(tmp_path / "one")
+    report_runs.make(tmp_path / "lwf", method="lwf")
+    report_runs.make(tmp_path / "lwf_2", method="lwf", seed=2)
+    with figure_style():
+        specs = {
+            spec.stem.partition("visual_")[2]: spec for spec in figures_of(group_seeds(find_runs([tmp_path]))).figures
+        }
+        assert specs["accuracy"].draw().get_supxlabel() == f"Mean of 1 to 2 seeds; bands: {spread}"
+        assert specs["AV-CIL_losses"].draw().get_supxlabel() == "One seed"
+
+
 def test_many_curves_have_a_panel_each(tmp_path):
     for number in range(MOST_CURVES + 1):
         report_runs.make(tmp_path / str(number), lam=number)
     with figure_style():
         accuracy, forgetting = (spec.draw() for spec in figures_of(group_seeds(find_runs([tmp_path]))).figures[:2])
     for figure in (accuracy, forgetting):
-        assert [axes.get_title() for axes in figure.axes] == [f"avcil lam={n}" for n in range(MOST_CURVES + 1)]
+        assert [axes.get_title() for axes in figure.axes] == [f"AV-CIL lam={n}" for n in range(MOST_CURVES + 1)]
 
 
 def test_curves_can_be_told_apart():

@@ -30,7 +30,7 @@ def test_what_is_said_and_what_is_there(written):
     assert len(files) == 3 * len(stems) == 3 * 8
     assert {name.rsplit(".", 1)[1] for name in files} == {"svg", "pdf", "png"}
     lines = said.splitlines()[-3:]
-    assert lines[0].startswith("left out: confusion of lwf: results.json has no confusion")
+    assert lines[0].startswith("left out: confusion of LwF: results.json has no confusion")
     assert lines[1] == f"wrote 8 figures, each as SVG, PDF, PNG, to {root / 'figures'}"
     assert lines[2] == f"wrote {root / 'page.html'}: tables and 8 figures in one file"
     assert sorted(path.name for path in root.iterdir()) == ["figures", "page.html", "runs"]

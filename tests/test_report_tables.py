@@ -6,10 +6,11 @@ import json
 import pandas as pd
 import pytest
 
+import report
 from reporting.published import PUBLISHED
 from reporting.runs import find_runs, group_seeds, name_settings
 from reporting.tables import Cell, mark_best
-from tests.helpers import report_runs
+from tests.helpers import report_runs, tiny
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +73,9 @@ def test_steps(runs):
 def test_methods(runs):
     table, expected = sheet(runs, "methods"), raw(runs)
     assert list(table.method) == [
-        "fine_tuning",
-        *("avcil", "avcil no task_distil", "avcil no attn_score_distil"),
-        *("icarl NME memory_size=6", "icarl NME memory_size=18", "icarl NME memory_size=60", "lwf", "upper_bound"),
+        *("fine_tuning", "lwf"),
+        *("icarl NME memory_size=6", "icarl NME memory_size=18", "icarl NME memory_size=60"),
+        *("avcil", "avcil no task_distil", "avcil no attn_score_distil", "upper_bound"),
     ]
     for _, row in table.iterrows():
         mine = of_row(expected, row.method)
@@ -86,7 +87,7 @@ def test_methods(runs):
 
 def test_options(runs):
     table, expected = sheet(runs, "options"), raw(runs)
-    assert list(table.columns[:3]) == ["table", "attn_score_distil", "task_distil"]
+    assert {"table", "memory_size", "attn_score_distil", "task_distil"} <= set(table.columns)
     assert len(table) == 6 and (table.seeds == 3).all()
     for _, row in table.iterrows():
         if row.table.startswith("avcil"):
@@ -163,6 +164,68 @@ def test_an_option_that_older_runs_lack_is_one_that_is_not_set(tmp_path):
     assert len(group_seeds(find_runs([tmp_path]))) == 1
 
 
+def test_rows_have_one_order_in_all_layouts(runs):
+    order = ["Fine-tuning", "LwF", "iCaRL", "AV-CIL", "Upper"]
+    for layout in ("steps", "summary", "methods"):
+        for block in report_runs.printed(runs, "--layout", layout)[0].split("\n\n"):
+            names = [line.split()[0] for line in block.splitlines() if line.split()[0] in order]
+            assert names == sorted(names, key=order.index)
+
+
+def test_names_in_print(runs):
+    assert "AV-CIL no task_distil" in report_runs.printed(runs, "--layout", "methods", "--format", "latex")[0].replace(
+        "\\_", "_"
+    )
+    said = report_runs.printed(runs, "--layout", "methods", "--names", "avcil=AV-CIL (ours)", "lwf=Li & Hoiem")[0]
+    assert "AV-CIL (ours) no task_distil" in said and "Li & Hoiem" in said
+    assert set(sheet(runs, "methods").method.str.split().str[0]) >= {"avcil", "lwf", "upper_bound"}
+    for wrong, line in (("avcil", "not METHOD=NAME"), ("avcil= ", "not METHOD=NAME"), ("avcil=LwF", "two methods")):
+        assert line in tiny.refused(runs, str(runs), "--names", wrong, main=report.main)
+
+
+def test_the_best_is_not_marked_where_another_is_within_its_spread():
+    def best(*cells):
+        return [each.best for each in mark_best([Cell(*cell) for cell in cells], highest=True)]
+
+    assert best((50.0, 3.0), (46.9, 0.1)) == [True, False]
+    assert best((50.0, 3.0), (47.1, 0.1)) == [False, False]
+    assert best((50.0, None), (47.1, 9.0)) == [True, False]
+    assert best((50.0, 3.0), (None, None)) == [True, False]
+
+
+def test_unfinished_runs_show_what_they_have_reached(tmp_path):
+    made = {seed: report_runs.make(tmp_path / str(seed), seed) for seed in (1, 2, 3)}
+    (tmp_path / "2" / "results.json").unlink()
+    (tmp_path / "2" / "arguments.json").write_text(json.dumps(made[2]["arguments"]))
+    steps = tmp_path / "2" / "steps.jsonl"
+    lines = steps.read_text().splitlines(keepends=True)
+    steps.write_text("".join(lines[:2]) + lines[2][:20])  # the third line is being written
+    assert "2 runs" in report_runs.printed(tmp_path)[0]
+    said = report_runs.printed(tmp_path, "--unfinished", "--html", tmp_path / "page.html")[0]
+    assert "3 runs (1 unfinished: in no mean accuracy or forgetting)" in said
+    table = pd.read_csv(io.StringIO(report_runs.printed(tmp_path, "--unfinished", "--format", "csv")[0]))
+    assert table.runs[0] == "2 finished, 1 after 2 steps"
+    for step, seeds in enumerate(((1, 2, 3), (1, 2, 3), (1, 3))):
+        expected = pd.Series([100 * made[seed]["accuracy_per_step"][step] for seed in seeds])
+        assert table[f"step {step}"][0] == pytest.approx(expected.mean())
+        assert table[f"step {step} sd"][0] == pytest.approx(expected.std())
+    assert table["mean acc."][0] == pytest.approx(50 * sum(made[seed]["mean_accuracy"] for seed in (1, 3)))
+    (tmp_path / "1" / "results.json").unlink()
+    (tmp_path / "3" / "results.json").unlink()
+    assert "--unfinished shows" in tiny.refused(tmp_path, str(tmp_path), main=report.main)
+    said = report_runs.printed(tmp_path, "--unfinished", "--html", tmp_path / "page.html")[0]
+    assert "1 runs (1 unfinished" not in said and "1 after 2 steps" in said
+
+
+def test_runs_on_different_data_are_told(tmp_path):
+    for seed in (1, 2):
+        report_runs.make(tmp_path / str(seed), seed)
+        (tmp_path / str(seed) / "data.json").write_text(json.dumps({"sha256": "a"}))
+    assert "different data" not in report_runs.printed(tmp_path)[0]
+    (tmp_path / "2" / "data.json").write_text(json.dumps({"sha256": "b"}))
+    assert "AV-CIL: its runs learned from different data" in report_runs.printed(tmp_path)[0]
+
+
 def test_ties_are_all_best():
     cells = mark_best([Cell(1.001), Cell(1.004), Cell(0.5), Cell(None)], highest=True)
     assert [each.best for each in cells] == [True, True, False, False]
@@ -201,6 +264,6 @@ def test_splits_with_and_without_shared_videos_are_told_apart(tmp_path):
         if share is not None:
             (tmp_path / name / "results.json").write_text(json.dumps(results | {"test_clips_sharing_videos": share}))
     said = report_runs.printed(tmp_path)[0]
-    assert "lwf: 32.5 % of the test clips share" in said
-    assert "ssil: splits without shared source videos" in said
-    assert "icarl:" not in said
+    assert "LwF: 32.5 % of the test clips share" in said
+    assert "SS-IL: splits without shared source videos" in said
+    assert "iCaRL" not in said.partition("per cent")[2] and "AV-CIL:" not in said

@@ -184,7 +184,9 @@ def test_wrong_arguments_are_refused_without_torch(tmp_path):
 def test_however_a_sweep_ends_its_runs_end_and_can_go_on(tmp_path, number):
     tiny.make(tmp_path)
     command = [sys.executable, REPO / "run_all.py", *flags(tmp_path, *METHODS, "--jobs", "2", "--max_epochs", "100000")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # The shell that started the tests may have ignored them.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heard)
     while process.poll() is None and len(list(tmp_path.rglob("unfinished.pt"))) < 2:
         time.sleep(0.05)
     process.send_signal(number)
