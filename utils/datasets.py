@@ -19,12 +19,18 @@ class Dataset:
     num_classes: int | None = None
     classes_per_step: int | None = None
     memory_size: int | None = None
+    clips: tuple[int, int, int] | None = None  # for training, validation and test
+    archive: str | None = None  # of the released features: this zip, or this and .aa, .ab ...
 
 
 KNOWN = {
-    "AVE": Dataset("AVE", "AVE", "AVE", 10, 28, 7, 340),
-    "ksounds": Dataset("ksounds", "kinetics-sounds", "kinetics-sounds", 8, 30, 6, 500),
-    "VGGSound_100": Dataset("VGGSound_100", "VGGSound_100", "VGGSound", 8, 100, 10, 1500),
+    "AVE": Dataset("AVE", "AVE", "AVE", 10, 28, 7, 340, (3294, 391, 394), "AVE_features.zip"),
+    "ksounds": Dataset(
+        "ksounds", "kinetics-sounds", "kinetics-sounds", 8, 30, 6, 500, (19220, 1947, 1958), "KS_features.zip"
+    ),
+    "VGGSound_100": Dataset(
+        "VGGSound_100", "VGGSound_100", "VGGSound", 8, 100, 10, 1500, (51195, 5000, 5000), "VS100_features.zip"
+    ),
 }
 
 
