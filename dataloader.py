@@ -8,6 +8,7 @@ for batch in data.batches([clips[:256]]): ...
 import hashlib
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from features.cache import TokenTiers, device_bytes, host_bytes
+from features.cache import CacheOptions, TokenCache
 from features.checks import common_shape, frames_first, read_all
 from features.convert import token_mean
 from features.store import open_features
@@ -25,46 +26,61 @@ from splits.draw import source_video
 from splits.formats import SPLITS, read_splits
 from splits.select import check_classes, choose_classes, drop_missing
 from utils.command_line import DATA_ROOT
-from utils.datasets import dataset_folder
+from utils.datasets import MODALITIES, dataset_folder
+from utils.devices import Group
 
 
 @dataclass
 class Batch:
     """Clips of one step of training or inference; the last ``num_replayed`` of them come from the exemplar memory.
 
-    ``clip`` (B,) indices into the data, ``label`` (B,), ``audio`` (B, A) or None. ``visual``: with both senses the
-    clips' features.tokens.Tokens, of shape (F, S, D) each (``.tensor()`` has them in one piece); in visual runs of
-    methods that use nothing else, their mean as a tensor (B, 1, 1, D).
+    ``clip`` (B,) indices into the data, ``label`` (B,), ``audio`` (B, A) or None. ``visual``: the clips'
+    features.tokens.Tokens, (F, S, D) each (``.tensor()`` has them in one piece), or None; where a learner needs no
+    single tokens, each clip's mean as its only one, (1, 1, D).
     """
 
     clip: np.ndarray
     label: torch.Tensor
     audio: torch.Tensor | None
-    visual: Tokens | torch.Tensor | None
+    visual: Tokens | None
     num_replayed: int = 0
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.clip)
 
     @property
-    def new(self):
+    def new(self) -> slice:
         """The rows that are not replayed, as a slice."""
         return slice(0, len(self) - self.num_replayed)
 
     @property
-    def replayed(self):
+    def replayed(self) -> slice:
         """The rows that come from the exemplar memory, as a slice."""
         return slice(len(self) - self.num_replayed, len(self))
 
 
-class IncrementalData:
+@dataclass
+class FeatureSizes:
+    """What a learner must know of features: width A of audio, shape (F, S, D) of visual tokens (None: unused)."""
+
+    audio_dim: int | None = None
+    visual_shape: tuple | None = None
+
+    @property
+    def visual_dim(self) -> int | None:
+        return self.visual_shape and self.visual_shape[-1]
+
+
+class IncrementalData(FeatureSizes):
     """Clips with labels in class order, and their features. The class order is applied already: labels are 0..C-1.
 
     ``ids[i]``, ``label[i]`` and ``split[i]`` describe clip i; ``index[video id]`` is its number. ``vectors``: one per
-    clip and sense, on ``device`` from the start; ``tokens``: features.cache.TokenTiers, or None.
+    clip and modality, on ``device`` from the start, of visual features the mean token; ``tokens``:
+    features.cache.TokenCache, or None. ``features``: modality -> features.sources.Features.
     """
 
-    def __init__(self, classes, clips, device="cpu"):
+    def __init__(self, classes: list[str], clips: dict, device: torch.device | str = "cpu"):
+        super().__init__()
         self.classes, self.device = classes, torch.device(device)
         self.ids = [video for split in SPLITS for video in clips[split]]
         self.index = {video: number for number, video in enumerate(self.ids)}
@@ -72,24 +88,19 @@ class IncrementalData:
         self.split = np.repeat(np.arange(len(SPLITS)), [len(clips[split]) for split in SPLITS])
         self.labels = torch.from_numpy(self.label).to(self.device)
         self.features, self.vectors, self.tokens = {}, {}, None
-        self.audio_dim = self.visual_shape = None
         self.seconds_to_open = 0.0
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         return len(self.classes)
 
-    @property
-    def visual_dim(self):
-        return self.visual_shape and self.visual_shape[-1]
-
-    def clips(self, split, classes):
+    def clips(self, split: str, classes: slice) -> np.ndarray:
         """Indices of the clips of ``split`` in the slice ``classes``: class by class, each in the file's order."""
         chosen = (self.split == SPLITS.index(split)) & (self.label >= classes.start) & (self.label < classes.stop)
         clips = np.flatnonzero(chosen)
         return clips[np.argsort(self.label[clips], kind="stable")]
 
-    def ids_by_class(self, classes):
+    def ids_by_class(self, classes: slice) -> dict[int, list[str]]:
         """Ids of the training clips of each class in the slice ``classes``: {class: ids}."""
         by_class = {label: [] for label in range(classes.start, classes.stop)}
         for clip in self.clips("train", classes):
@@ -97,57 +108,62 @@ class IncrementalData:
         return by_class
 
     @property
-    def clip_bytes(self):
+    def clip_bytes(self) -> int:
         """Bytes of one clip's features, in the form that a run of this modality uses."""
         vectors = sum(values[0].nbytes for values in self.vectors.values())
         return vectors + (self.tokens.clip_bytes if self.tokens else 0)
 
     @property
-    def group(self):
-        """The processes that share the tokens (utils.devices.Group), or None."""
+    def group(self) -> Group | None:
+        """The processes that share the tokens, or None."""
         return self.tokens.group if self.tokens else None
 
-    def indices(self, videos):
+    def indices(self, videos: list[str]) -> np.ndarray:
         """Indices of the clips with these ids."""
         return np.array([self.index[video] for video in videos], dtype=np.int64)
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """A digest of clips, labels, splits and features (of visual tokens a sample), whatever file they lie in."""
         digest = hashlib.sha256(repr((self.classes, self.ids, self.label.tolist(), self.split.tolist())).encode())
-        for sense in sorted(self.vectors):
-            digest.update(self.vectors[sense].cpu().numpy().tobytes())
+        for modality in sorted(self.vectors):
+            digest.update(self.vectors[modality].cpu().numpy().tobytes())
         if self.tokens:
             digest.update(self.tokens.read(np.linspace(0, len(self.ids) - 1, 8).astype(int)).numpy().tobytes())
         return digest.hexdigest()
 
-    def description(self):
+    def description(self) -> dict:
         """What there is to know of the data, as plain values: its digest, sizes, and how the features were made."""
-        made = {sense: feature.attributes for sense, feature in self.features.items()}
+        provenance = {modality: feature.attributes for modality, feature in self.features.items()}
         shape = self.visual_shape and list(self.visual_shape)
-        return {"sha256": self.fingerprint(), "audio_dim": self.audio_dim, "visual_shape": shape, "features": made}
+        return {
+            "sha256": self.fingerprint(),
+            "audio_dim": self.audio_dim,
+            "visual_shape": shape,
+            "features": provenance,
+        }
 
-    def shared_with_training(self):
+    def shared_with_training(self) -> float:
         """The share of test clips cut from a video that training has clips of too, as far as their ids tell."""
         videos = np.array([source_video(video) for video in self.ids])
         test, training = videos[self.split == SPLITS.index("test")], videos[self.split == SPLITS.index("train")]
         return float(np.isin(test, training).mean())
 
-    def place(self, clips):
+    def prefetch(self, clips: np.ndarray) -> None:
         """Bring the features of ``clips``, which the coming epochs use, as near as they fit."""
         if self.tokens:
-            self.tokens.place(clips, partial(tqdm, desc="Reading features", disable=None, leave=False))
+            self.tokens.prefetch(clips, partial(tqdm, desc="Reading features", disable=None, leave=False))
 
-    def owned(self, clips):
+    def local(self, clips: np.ndarray) -> np.ndarray:
         """Those of ``clips`` whose tokens are this process's part; all of them if it is alone."""
-        return self.tokens.owned(clips) if self.tokens else clips
+        return self.tokens.local(clips) if self.tokens else clips
 
-    def batches(self, plan):
+    def batches(self, plan: Iterable) -> Iterator[Batch]:
         """Yield a Batch for each of ``plan``: arrays of clip indices, or pairs (indices, number replayed).
 
         What must cross to a GPU is fetched one batch ahead; neither order nor content depend on it.
         """
         plan = (entry if isinstance(entry, tuple) else (entry, 0) for entry in plan)
-        if not self.tokens or not self.tokens.crosses:
+        if not self.tokens or not self.tokens.copies_per_batch:
             yield from (self.load(*entry) for entry in plan)
             return
         with ThreadPoolExecutor(1) as pool:
@@ -159,51 +175,47 @@ class IncrementalData:
             while ahead:
                 yield ahead.popleft().result()
 
-    def load(self, clips, num_replayed=0):
+    def load(self, clips: np.ndarray, num_replayed: int = 0) -> Batch:
         """The Batch of ``clips`` (indices)."""
         rows = torch.from_numpy(clips).to(self.device, non_blocking=True)
-        vectors = {sense: values.index_select(0, rows) for sense, values in self.vectors.items()}
-        visual = self.tokens.tokens(clips) if self.tokens else vectors.get("visual")
+        vectors = {modality: values.index_select(0, rows) for modality, values in self.vectors.items()}
+        if self.tokens:
+            visual = self.tokens.tokens(clips)
+        else:
+            visual = Tokens.of(vectors["visual"][:, None, None]) if "visual" in vectors else None
         return Batch(clips, self.labels.index_select(0, rows), vectors.get("audio"), visual, num_replayed)
 
 
-def count_classes(dataset, data_root=DATA_ROOT, num_classes=None):
+def count_classes(dataset: str, data_root: str = DATA_ROOT, num_classes: int | None = None) -> int:
     """How many classes ``open_data`` will find, without a look at the features."""
     return len(choose_classes(read_splits(dataset_folder(data_root, dataset)), num_classes, None)[0])
 
 
 def open_data(
-    dataset,
-    modality="audio-visual",
-    data_root=DATA_ROOT,
-    num_classes=None,
-    class_order_seed=None,
-    num_frames=None,
-    allow_missing=False,
-    num_workers=1,
-    device="cpu",
-    device_cache="auto",
-    host_cache="auto",
-    group=None,
-    means_only=None,
-    token_dtype=None,
-):
+    dataset: str,
+    modality: str = "audio-visual",
+    data_root: str = DATA_ROOT,
+    num_classes: int | None = None,
+    class_order_seed: int | None = None,
+    num_frames: int | None = None,
+    allow_missing: bool = False,
+    device: torch.device | str = "cpu",
+    needs_tokens: bool | None = None,
+    cache: CacheOptions | None = None,
+) -> IncrementalData:
     """Open the data set ``dataset`` under ``data_root`` for one modality, and check all that training relies on.
 
     ``num_classes`` keeps the first so many classes; ``class_order_seed`` shuffles their order. ``num_frames`` splits
     visual features stored flat, (frames x positions, dims); default 8. ``allow_missing`` leaves clips without features
-    out of every split. ``device_cache`` and ``host_cache`` (GB, or auto) bound the memory for visual tokens;
-    ``group`` (utils.devices.Group) shares them with other processes. ``means_only``: hold of visual features the
-    mean token of each clip, which is all that most methods use of them in visual runs (the default there).
-    ``token_dtype``: of the tokens in memory, by default that of the file. Raises InputError, in one line, on anything
-    that does not fit.
+    out of every split. ``needs_tokens``: whether single visual tokens are used, or only the mean of each clip (the
+    default in visual runs). ``cache``: where tokens are held. Raises InputError, in one line, on anything that does not
+    fit.
     """
     folder = dataset_folder(data_root, dataset)
-    means_only = modality == "visual" if means_only is None else means_only
     splits = read_splits(folder)
     classes, clips = choose_classes(splits, num_classes, class_order_seed)
     started = time.perf_counter()
-    features = {sense: open_features(folder, sense) for sense in ("audio", "visual") if sense in modality}
+    features = {each: open_features(folder, each) for each in MODALITIES[modality]}
     for feature in features.values():
         clips = drop_missing(feature, clips, allow_missing)
     check_classes(splits.source, classes, clips)
@@ -215,26 +227,22 @@ def open_data(
     if "visual" in features:
         shape = common_shape(features["visual"], data.ids, (2, 3))
         data.visual_shape = frames_first(features["visual"].path, shape, num_frames)
-        if means_only:
-            data.vectors["visual"] = _means(features["visual"], data, shape[-1])[:, None, None]
+        if modality == "audio-visual" if needs_tokens is None else needs_tokens:
+            data.tokens = _tokens(features["visual"], data, cache or CacheOptions())
         else:
-            if not features["visual"].checked:
-                read_all(features["visual"], data.ids, _bar("visual"))
-            budgets = device_bytes(device_cache, data.device), host_bytes(host_cache, data.device)
-            where = data.device, *budgets, group, num_workers, token_dtype
-            data.tokens = TokenTiers(features["visual"], data.ids, data.visual_shape, *where)
+            data.vectors["visual"] = _means(features["visual"], data, shape[-1])
     data.seconds_to_open = time.perf_counter() - started
     return data
 
 
-def _vectors(feature, data, width, reduce=lambda array: array, sense="audio"):
+def _vectors(feature, data, width, reduce=lambda array: array, modality="audio"):
     """One vector (width,) per clip as a tensor on the device: its feature, passed through ``reduce``."""
     vectors = np.empty((len(data.ids), width), np.float32)
 
     def keep(number, array):
         vectors[number] = reduce(array)
 
-    read_all(feature, data.ids, _bar(sense), keep)
+    read_all(feature, data.ids, _bar(modality), keep)
     return torch.from_numpy(vectors).to(data.device)
 
 
@@ -244,5 +252,11 @@ def _means(feature, data, width):
     return torch.from_numpy(feature.means[feature.rows(data.ids)]).to(data.device)
 
 
-def _bar(sense):
-    return partial(tqdm, desc=f"Checking {sense} features", disable=None, leave=False)
+def _tokens(feature, data, options):
+    if not feature.checked:
+        read_all(feature, data.ids, _bar("visual"))
+    return TokenCache(feature, data.ids, data.visual_shape, data.device, options)
+
+
+def _bar(modality):
+    return partial(tqdm, desc=f"Checking {modality} features", disable=None, leave=False)

@@ -20,7 +20,6 @@ from splits.clips import find_videos, has_splits, id_problem, wanted_ids
 from splits.draw import describe
 from splits.formats import write_splits
 from utils.command_line import (
-    SENSES,
     OneLineParser,
     add_data_options,
     cores,
@@ -29,7 +28,7 @@ from utils.command_line import (
     positive_number,
     share,
 )
-from utils.datasets import find_dataset
+from utils.datasets import MODALITIES, find_dataset
 from utils.errors import MediaError, command
 from utils.files import file_lock
 
@@ -54,7 +53,7 @@ def main(arguments=None):
         # Once more: an ffmpeg that outlived a killed run may have written on for a while.
         remove_partial(folder.audios, folder.frames)
         tried = {
-            (video, what) for video in ids for what in ("video", *(WHAT[sense] for sense in SENSES[args.modality]))
+            (video, what) for video in ids for what in ("video", *(WHAT[sense] for sense in MODALITIES[args.modality]))
         }
         path = write_failures(folder.path, failures, tried)
     report(args, folder, videos, failures, new, there, path)
@@ -82,7 +81,7 @@ def parse(arguments):
 
 
 def recorded_options(args):
-    senses = SENSES[args.modality]
+    senses = MODALITIES[args.modality]
     audio = {"sample_rate": args.sample_rate} if "audio" in senses else {}
     visual = {"frame_rate": args.frame_rate, "short_side": args.short_side} if "visual" in senses else {}
     return audio | visual
@@ -101,7 +100,7 @@ def split_by_folder(args, videos):
 
 def extract(args, folder, videos, ids):
     """Work on all ``ids``; return the failures and, per sense, how many clips are new and how many were there."""
-    senses = SENSES[args.modality]
+    senses = MODALITIES[args.modality]
     failures, todo = [], []
     new, there = dict.fromkeys(senses, 0), dict.fromkeys(senses, 0)
     for video in ids:
@@ -161,7 +160,7 @@ def extract_one(args, folder, path, sense, video):
 
 def report(args, folder, videos, failures, new, there, path):
     done = ", ".join(
-        f"{WHAT[sense]} of {new[sense]} clips ({there[sense]} were there)" for sense in SENSES[args.modality]
+        f"{WHAT[sense]} of {new[sense]} clips ({there[sense]} were there)" for sense in MODALITIES[args.modality]
     )
     ignored = f"; {videos.ignored} files that are no videos ignored" if videos.ignored else ""
     print(f"Wrote {done} to {folder.path}; {summary(failures)}, listed in {path}{ignored}")

@@ -21,8 +21,8 @@ from extraction.pipeline import PRECISIONS, extract_features, plan_batches
 from features.writer import FeatureWriter
 from model.encoders.factory import AUDIO_ENCODERS, VISUAL_ENCODERS, build_audio_encoder, build_visual_encoder
 from splits.clips import wanted_ids
-from utils.command_line import SENSES, OneLineParser, add_data_options, cores, not_negative, positive
-from utils.datasets import find_dataset
+from utils.command_line import OneLineParser, add_data_options, cores, not_negative, positive
+from utils.datasets import MODALITIES, find_dataset
 from utils.devices import Group
 from utils.errors import InputError, command
 from utils.files import file_lock
@@ -43,15 +43,15 @@ def main(arguments=None):
         args.num_workers = group.share_of(cores())
     raw = MediaFolder(args.raw_root, args.dataset)
     data = os.path.join(args.data_root, find_dataset(args.dataset).folder)
-    ids, senses = clips_of(args, raw), SENSES[args.modality]
+    ids, senses = clips_of(args, raw), MODALITIES[args.modality]
     # All that can be refused is refused before the first clip.
     encoders = {sense: BUILD[sense](args, raw) for sense in senses}
     os.makedirs(data, exist_ok=True)
-    with file_lock(os.path.join(data, ".extraction.lock"), data) if group.leads else nullcontext():
+    with file_lock(os.path.join(data, ".extraction.lock"), data) if group.is_main else nullcontext():
         writers = {sense: open_writer(args, raw, data, sense, encoders[sense], group) for sense in senses}
         group.barrier()
         done = [extract_sense(args, raw, sense, ids, encoders[sense], writers[sense], group) for sense in senses]
-        if group.leads:
+        if group.is_main:
             failures = [failure for _, failed in done for failure in failed]
             path = write_failures(data, failures, {(video, WHAT[sense]) for video in ids for sense in senses})
             print(f"Wrote {' and '.join(line for line, _ in done)}; {summary(failures)}, listed in {path}")
@@ -84,7 +84,7 @@ def parse(arguments):
 
 def clips_of(args, raw):
     """The ids to work on, whether or not all have sound and frames; InputError if none has."""
-    there = {sense: raw.extracted(sense) for sense in SENSES[args.modality]}
+    there = {sense: raw.extracted(sense) for sense in MODALITIES[args.modality]}
     for sense in (sense for sense, videos in there.items() if not videos):
         folder = raw.audios if sense == "audio" else raw.frames
         raise InputError(f"{folder}: nothing in it; run sh extract_audios_frames.sh '{args.dataset}' first")
@@ -94,10 +94,10 @@ def clips_of(args, raw):
 
 def open_writer(args, raw, data, sense, encoder, group):
     """The writer of one sense; the leading rank clears up after killed runs and checks what is there."""
-    if encoder.left_out and group.leads:
+    if encoder.left_out and group.is_main:
         print(f"{encoder.name}: keys of the checkpoint that are not used: {', '.join(encoder.left_out)}")
     writer = FeatureWriter(os.path.join(data, FILES[sense]), attributes(args, raw, encoder))
-    if group.leads:
+    if group.is_main:
         writer.path.parent.mkdir(exist_ok=True)
         writer.clean()
         writer.check()
@@ -113,10 +113,10 @@ def extract_sense(args, raw, sense, ids, encoder, writer, group):
     planned = plan_batches(set(ids) - merged - set(missing), args.batch_size, group.rank, group.world)
     written = writer.written()
     batches = [[video for video in batch if video not in written] for batch in planned]
-    options = SimpleNamespace(**vars(args), what=WHAT[sense], show_progress=group.leads)
+    options = SimpleNamespace(**vars(args), what=WHAT[sense], show_progress=group.is_main)
     count, failures = extract_features(encoder, writer, list(filter(None, batches)), paths, options)
     count, failures = sum(group.gather([count])), group.gather(failures)
-    line = group.leads and f"{sense} features of {count} clips ({writer.merge()} in all) to {writer.path}"
+    line = group.is_main and f"{sense} features of {count} clips ({writer.merge()} in all) to {writer.path}"
     return line, failures + missing_inputs(raw, sense, missing)
 
 

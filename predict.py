@@ -66,14 +66,14 @@ def features_of_videos(args, trained, device):
         raise InputError(f"{missing[0]}: no such video file; for ids of a data set pass --data")
     checkpoints = {"audio": args.audio_checkpoint, "visual": args.visual_checkpoint}
     frame_rate = find_dataset(trained.args.dataset).frames_per_second
-    return ClipFeatures(trained.made, trained.senses, checkpoints, frame_rate, device)
+    return ClipFeatures(trained.provenance, trained.modalities, checkpoints, frame_rate, device)
 
 
 def features_of_ids(args, trained):
     """A function from an id to its features in the folder ``--data``, sense -> array."""
     if not os.path.isdir(args.data):
         raise InputError(f"--data {args.data}: no such folder; give a data folder such as data/AVE")
-    files = {sense: open_features(args.data, sense) for sense in trained.senses}
+    files = {sense: open_features(args.data, sense) for sense in trained.modalities}
     for file in files.values():
         missing = [clip for clip in args.clips if clip not in file]
         if missing:

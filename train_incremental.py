@@ -14,18 +14,21 @@ import os
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 from dataloader import count_classes, open_data
-from engine.loop import finish, report_run, run
+from engine.loop import run
 from engine.options import check_memory, parse, resolve
-from engine.run_folder import RunFolder, environment
-from engine.step_log import log, speak, write_to
+from engine.recorder import Recorder, TensorBoardLog
+from engine.run_folder import RunFolder
+from engine.step_log import log_to_file, logger, setup_logging
 from engine.tasks import make_tasks
+from features.cache import CacheOptions
 from model.network import PRECISIONS
+from reporting.run_figures import draw_run
 from reporting.tables import results_rows, text_table
 from utils.devices import Group, check_precision, make_deterministic
 from utils.errors import command
 from utils.seeding import seed_everything
 
-LONG = 2  # seconds; to open features for longer than this deserves a word
+SLOW_OPEN_SECONDS = 2  # to open features for longer than this deserves a word
 
 
 @command(after_interrupt="; the same command goes on from here")
@@ -37,17 +40,21 @@ def main(arguments=None):
     args = resolve(args, count_classes(args.dataset, args.data_root, args.num_classes))
     tasks = make_tasks(args.num_classes, args.classes_per_step, args.last_step_remainder)
     check_memory(args, method)
-    speak(group.leads)
-    folder = RunFolder(args, method, group.leads)
+    setup_logging(group.is_main)
+    folder = RunFolder(args, method, group.is_main)
     results = folder.finished() or train(args, method, tasks, device, group, folder)
-    report_run(results)
-    log.info("\n" + text_table(results_rows([(args.method, [results])])))
-    log.info(f"\nDone: results, curves and checkpoints are in {os.path.relpath(folder.path)}")
+    report_run(args, results)
+    logger.info(f"\nDone: results, curves and checkpoints are in {os.path.relpath(folder.path)}")
     group.close()
 
 
 def train(args, method, tasks, device, group, folder):
     """Run ``tasks``, from where an earlier attempt was stopped; return the results."""
+    sharing = group if group.world > 1 else None
+    cache = CacheOptions(args.device_cache, args.host_cache, args.num_workers, sharing, PRECISIONS[args.precision])
+    tensorboard = None
+    if args.tensorboard and folder.is_main:
+        tensorboard = TensorBoardLog(folder.file("tensorboard"), args.max_epochs)
     data = open_data(
         args.dataset,
         args.modality,
@@ -56,22 +63,29 @@ def train(args, method, tasks, device, group, folder):
         class_order_seed=args.class_order_seed,
         num_frames=args.num_frames,
         allow_missing=args.allow_missing,
-        num_workers=args.num_workers,
         device=device,
-        device_cache=args.device_cache,
-        host_cache=args.host_cache,
-        group=group if group.world > 1 else None,
-        means_only=args.modality == "visual" and not method.needs_tokens,
-        token_dtype=PRECISIONS[args.precision],
+        needs_tokens=method.needs_tokens(args.modality),
+        cache=cache,
     )
     with folder.opened(data.description()):
-        if folder.leads:
-            write_to(folder.file("log.txt"))
-        log.info(describe(args, method, data, tasks, device))
+        if folder.is_main:
+            log_to_file(folder.file("log.txt"))
+        logger.info(describe(args, method, data, tasks, device))
         seed_everything(args.seed)
         make_deterministic(args.precision)
-        results = run(method(args, data, device), tasks, folder)
-        return finish(results, folder, args, environment())
+        results = run(method(args, data, device), tasks, Recorder(folder, tensorboard))
+        results = folder.finish(results)
+        if folder.is_main:
+            draw_run(results)
+    return results
+
+
+def report_run(args, results):
+    """Print the summary of a run."""
+    if results.average_forgetting is not None:
+        logger.info(f"Average Forgetting: {results.average_forgetting:.6f}")
+    logger.info(f"Average Accuracy: {results.mean_accuracy:.6f}")
+    logger.info("\n" + text_table(results_rows([(args.method, [results])])))
 
 
 def describe(args, method, data, tasks, device):
@@ -85,8 +99,8 @@ def describe(args, method, data, tasks, device):
         f"{f'{args.max_epochs} epochs per step' if method.has_epochs else 'closed form'},"
         f" {'no exemplars' if method.replay == 'none' else f'memory {args.memory_size}'}",
     ]
-    lines += [f"{sense} features: {feature.describe_origin()}" for sense, feature in data.features.items()]
-    if not all(feature.checked for feature in data.features.values()) and data.seconds_to_open > LONG:
+    lines += [f"{modality} features: {feature.describe_origin()}" for modality, feature in data.features.items()]
+    if not all(feature.checked for feature in data.features.values()) and data.seconds_to_open > SLOW_OPEN_SECONDS:
         lines.append(
             f"reading and checking features took {data.seconds_to_open:.0f} s and will at every start; to do it once:"
             f" python features/convert.py --dataset {args.dataset}"

@@ -63,7 +63,7 @@ def row_of(trained, args):
     if trained.args.modality != "audio-visual" or not hasattr(trained.learner, "network"):
         raise InputError(f"{trained.folder}: {trained.args.modality} runs of {trained.args.method} have no attention")
     folder = dataset_folder(args.data_root or trained.args.data_root or DATA_ROOT, trained.args.dataset)
-    files = {sense: open_features(folder, sense) for sense in trained.senses}
+    files = {sense: open_features(folder, sense) for sense in trained.modalities}
     for file in files.values():
         if args.clip not in file:
             raise InputError(f"--clip {args.clip}: {file.path} has no such id")

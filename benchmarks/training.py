@@ -27,12 +27,13 @@ import torch
 
 from benchmarks import plain
 from dataloader import open_data
-from engine.checkpoints import History
-from engine.evaluate import evaluate
+from engine.loop import run
 from engine.options import parse, resolve
+from engine.recorder import Recorder
 from engine.run_folder import RunFolder
-from engine.step_log import StepLog, speak
+from engine.step_log import setup_logging
 from engine.tasks import make_tasks
+from features.cache import CacheOptions
 from model.network import PRECISIONS
 from utils.devices import choose_device, make_deterministic
 
@@ -206,24 +207,14 @@ def our_run(folder, case, device):
     with tempfile.TemporaryDirectory() as run_dir:
         args, method = parse([*map(str, flags), "--run_dir", run_dir])
         dtype = PRECISIONS[case.precision]
-        data = open_data("mine", case.modality, args.data_root, device=device, token_dtype=dtype)
+        data = open_data("mine", case.modality, args.data_root, device=device, cache=CacheOptions(dtype=dtype))
         args = resolve(args, data.num_classes)
         make_deterministic(case.precision)
-        speak(False)
-        tasks, history = make_tasks(data.num_classes, args.classes_per_step), History()
+        setup_logging(is_main=False)
+        tasks = make_tasks(data.num_classes, args.classes_per_step)
         learner = method(args, data, device)
         with RunFolder(args, method).opened(data.description()) as folder:
-            return [timed(learner, task, tasks, folder, history) for task in tasks]
-
-
-def timed(learner, task, tasks, folder, history):
-    started = time.perf_counter()
-    step = StepLog(task, len(tasks), folder, history)
-    learner.begin_task(task)
-    learner.fit_task(task, step)
-    learner.end_task(task)
-    evaluate(learner, task, tasks, step)
-    return time.perf_counter() - started
+            return run(learner, tasks, Recorder(folder))["seconds_per_step"]
 
 
 def peak_resident():

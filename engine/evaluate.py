@@ -1,14 +1,31 @@
 """One evaluation for all methods: the class with the highest score among those seen."""
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 
+from engine.learner import Learner
+from engine.tasks import Task
 from utils import metrics
 from utils.seeding import start_pass
 
 
+def evaluate(learner: Learner, task: Task, tasks: list[Task]) -> dict:
+    """Test on all classes seen: what the step reached, and what it keeps for later ones, by name."""
+    _, label, prediction = predict(learner, "test", task.seen)
+    return {
+        "step": task.index,
+        "classes_seen": task.stop,
+        "accuracy": float((label == prediction).mean()),
+        "accuracy_by_task": accuracy_by_task(label, prediction, tasks[: task.index + 1]),
+        "confusion": metrics.confusion(label, prediction, task.stop),
+        "kept_bytes": memory_bytes(learner, task),
+    }
+
+
 @torch.no_grad()
-def predict(learner, split, classes):
+def predict(learner: Learner, split: str, classes: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predict the clips of ``split`` in the slice ``classes``. Returns (clip indices, labels, predictions)."""
     start_pass()
     clips = learner.data.clips(split, classes)
@@ -18,35 +35,28 @@ def predict(learner, split, classes):
     return clips, learner.data.label[clips], torch.cat(predictions).cpu().numpy()
 
 
-def accuracy(learner, split, classes):
+def accuracy(learner: Learner, split: str, classes: slice) -> float:
     """Top-1 over the pooled clips of ``split`` in ``classes``, a fraction."""
     _, label, prediction = predict(learner, split, classes)
     return float(np.mean(label == prediction))
 
 
-def accuracy_by_task(label, prediction, tasks):
-    """Top-1 on the clips of each of ``tasks``, as a list of fractions."""
+def accuracy_by_task(label: np.ndarray, prediction: np.ndarray, tasks: list[Task]) -> list[float]:
+    """Top-1 on the clips of each of ``tasks``, as fractions."""
     correct = label == prediction
     return [float(np.mean(correct[(label >= task.start) & (label < task.stop)])) for task in tasks]
 
 
-def evaluate(learner, task, tasks, step):
-    """Test on all classes seen. Returns the step's row of results."""
-    _, label, prediction = predict(learner, "test", task.seen)
-    return {
-        "step": task.index,
-        "classes_seen": task.stop,
-        "accuracy": float((label == prediction).mean()),
-        "accuracy_by_task": accuracy_by_task(label, prediction, tasks[: task.index + 1]),
-        "best_epoch": step.best_epoch,
-        "confusion": metrics.confusion(label, prediction, task.stop),
-    }
+def memory_bytes(learner: Learner, task: Task) -> int:
+    """What a learner takes along into later steps: its tensors, and the features of the clips it may see again."""
+    tensors = [learner.state(), learner.resume_state()]
+    return _tensor_bytes(tensors) + len(learner.replayable_clips(task)) * learner.data.clip_bytes
 
 
-def summarise(history, data):
-    """All figures of a run, as fractions or seconds."""
-    rows, matrix = history.rows, history.matrix
+def summarise(rows: list[dict], data) -> dict:
+    """All figures of a run from its steps' ``rows``, as fractions, bytes or seconds."""
     accuracy = [row["accuracy"] for row in rows]
+    matrix = [row["accuracy_by_task"] for row in rows]
     return {
         "accuracy_per_step": accuracy,
         "accuracy_matrix": matrix,
@@ -62,3 +72,11 @@ def summarise(history, data):
         "test_clips_sharing_videos": data.shared_with_training(),
         "confusion": [row["confusion"] for row in rows],
     }
+
+
+def _tensor_bytes(content):
+    """Bytes of all tensors in ``content``, nested dicts and lists."""
+    if isinstance(content, torch.Tensor):
+        return content.nbytes
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, (list, tuple)) else ()
+    return sum(map(_tensor_bytes, parts))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from dataloader import Batch, IncrementalData
 from engine.evaluate import accuracy
 from engine.learner import Learner
-from engine.step_log import StepLog, warn
+from engine.step_log import StepLog, logger
 from engine.tasks import Task
 from model.heads import GrowingLinear
 from model.network import PRECISIONS, AudioVisualNet
@@ -112,7 +112,7 @@ class GradientLearner(Learner):
         """Train for ``max_epochs``; the network ends as it was after the best one (the first, among equals)."""
         args = self.args
         clips = self.training_clips(task), self.exemplars(), self.data.clips("val", task.seen)
-        self.data.place(np.concatenate(clips))
+        self.data.prefetch(np.concatenate(clips))
         if self.has_teacher and task.index > 0:
             self.cache_teacher(task)
         epochs = EpochState(self)
@@ -128,7 +128,9 @@ class GradientLearner(Learner):
             log.save(epoch, epochs.snapshot)
         self.restore(epochs.best)
         if epochs.best_accuracy <= 1 / task.stop:
-            warn(f"step {task.index}: no epoch did better on validation than guessing; see --lr and --max_epochs")
+            logger.warning(
+                f"step {task.index}: no epoch did better on validation than guessing; see --lr and --max_epochs"
+            )
 
     def trainable(self) -> list[nn.Parameter]:
         """The parameters that the optimiser changes."""
@@ -171,7 +173,7 @@ class GradientLearner(Learner):
         """Indices of the clips in memory, class by class."""
         return self.data.indices(self.memory.ids())
 
-    def kept_clips(self, task: Task) -> np.ndarray:
+    def replayable_clips(self, task: Task) -> np.ndarray:
         return self.exemplars()
 
     def end_task(self, task: Task) -> None:

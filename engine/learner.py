@@ -1,8 +1,19 @@
 """What the engine asks of a method."""
 
-import numpy as np
+from __future__ import annotations
 
-from model.network import MODALITIES
+import argparse
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from dataloader import Batch, FeatureSizes, IncrementalData
+from engine.tasks import Task
+from utils.datasets import MODALITIES
+
+if TYPE_CHECKING:
+    from engine.step_log import StepLog
 
 
 class Learner:
@@ -12,48 +23,52 @@ class Learner:
     A method that learns by gradient descent derives from ``engine.gradient.GradientLearner`` instead.
     """
 
-    modalities = MODALITIES
+    modalities = tuple(MODALITIES)
     classifiers = ("linear",)  # allowed values of --classifier, the default first
     has_epochs = False  # whether --max_epochs means something to it
     precisions = ("fp32", "tf32")  # allowed values of --precision
-    needs_tokens = False  # whether it looks at single visual tokens also when it has no sound
     replay = "none"  # how exemplars come back: none, merged or paired (engine.gradient)
 
-    def __init__(self, args, data, device):
-        """``args``: all options; ``data``: dataloader.IncrementalData; ``device``: where tensors live."""
+    def __init__(self, args: argparse.Namespace, data: IncrementalData | FeatureSizes, device: torch.device | str):
+        """``args``: all options; ``data``: of a run, or only the sizes of its features; ``device``: of all tensors."""
         self.args, self.data, self.device = args, data, device
 
     @classmethod
-    def add_options(cls, group):
-        """Add the method's own command-line options to the argparse ``group``."""
+    def needs_tokens(cls, modality: str) -> bool:
+        """Whether it looks at single visual tokens, rather than at the mean of each clip."""
+        return modality == "audio-visual"
 
-    def begin_task(self, task):
+    @classmethod
+    def add_options(cls, group: argparse._ArgumentGroup) -> None:
+        """Add the method's own command-line options."""
+
+    def begin_task(self, task: Task) -> None:
         """Make room for the classes of ``task``."""
 
-    def fit_task(self, task, log):
-        """Learn the classes of ``task``; a method with epochs reports each by ``log`` (engine.step_log.StepLog)."""
+    def fit_task(self, task: Task, log: StepLog) -> None:
+        """Learn the classes of ``task``; a method with epochs reports each to ``log``."""
 
-    def end_task(self, task):
+    def end_task(self, task: Task) -> None:
         """Keep what later tasks need, such as exemplars."""
 
-    def scores(self, batch):
+    def scores(self, batch: Batch) -> torch.Tensor:
         """Return (B, classes seen so far), higher is better: logits, similarities or negative distances."""
         raise TypeError(f"{type(self).__name__} defines no scores")
 
-    def kept_clips(self, task):
+    def replayable_clips(self, task: Task) -> np.ndarray:
         """Indices of the training clips that steps after ``task`` may see again."""
         return np.array([], dtype=np.int64)
 
-    def state(self):
+    def state(self) -> dict:
         """Everything learned so far as tensors and plain values, so that it loads with ``weights_only=True``."""
         return {}
 
-    def load_state(self, state):
+    def load_state(self, state: dict) -> None:
         """Take over what ``state()`` returned."""
 
-    def ongoing(self):
+    def resume_state(self) -> dict:
         """What only later steps need, beyond ``state()``: kept on disk for the last step alone."""
         return {}
 
-    def load_ongoing(self, state):
-        """Take over what ``ongoing()`` returned."""
+    def load_resume_state(self, state: dict) -> None:
+        """Take over what ``resume_state()`` returned."""

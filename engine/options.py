@@ -6,7 +6,7 @@ import os
 from engine.presets import preset
 from engine.registry import find_method, method_names
 from features.checks import DEFAULT_FRAMES
-from model.network import MODALITIES, PRECISIONS
+from model.network import PRECISIONS
 from utils.command_line import (
     DATA_ROOT,
     PROJECT,
@@ -18,6 +18,7 @@ from utils.command_line import (
     positive_number,
     seed,
 )
+from utils.datasets import MODALITIES
 from utils.errors import InputError
 
 SAVE_ROOT = os.path.join(PROJECT, "save")

@@ -1,24 +1,29 @@
 """The folder of a run: named by what defines the run, holding everything that came out of it."""
 
+from __future__ import annotations
+
+import argparse
 import contextlib
 import hashlib
 import json
 import os
 import platform
 import shutil
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from engine.checkpoints import Checkpoints
+from engine.learner import Learner
 from engine.options import build_parser, resolve
-from engine.run_files import ARGUMENTS, EPOCHS_HEADER, FOLDERS, LOCK, NOT_DEFINING, read_results
+from engine.run_files import ARGUMENTS, EPOCHS_HEADER, FOLDERS, LOCK, NOT_DEFINING, RESULTS, RunResults, read_results
 from utils.datasets import find_dataset
 from utils.errors import InputError
 from utils.files import file_lock, write_json, write_text
 
 
-def defining(args):
+def defining(args: argparse.Namespace) -> dict:
     """All that defines the run, as plain values."""
     return {key: value for key, value in vars(args).items() if key not in NOT_DEFINING}
 
@@ -26,15 +31,15 @@ def defining(args):
 class RunFolder:
     """Where a run writes. ``results.json`` appears when the run is complete, and never before.
 
-    Of several processes only the one that ``leads`` writes; all of them read.
+    Of several processes only the one that ``is_main`` writes; all of them read.
     """
 
-    def __init__(self, args, method, leads=True):
-        self.args, self.leads = args, leads
+    def __init__(self, args: argparse.Namespace, method: type[Learner], is_main: bool = True):
+        self.args, self.is_main = args, is_main
         self.path = args.run_dir or run_path(args, method)
-        self.checkpoints = Checkpoints(self.file("checkpoints"), args.checkpoint_every, leads)
+        self.checkpoints = Checkpoints(self.file("checkpoints"), args.checkpoint_every, is_main)
 
-    def finished(self):
+    def finished(self) -> dict | None:
         """The results of this very run if it is complete, else None. InputError if the folder is of something else."""
         if os.path.isdir(self.path):
             self._refuse_others()
@@ -42,12 +47,12 @@ class RunFolder:
         return read_results(path) if os.path.exists(path) and not self.args.overwrite else None
 
     @contextlib.contextmanager
-    def opened(self, data):
+    def opened(self, data: dict) -> Iterator[RunFolder]:
         """Make the folder, or go on in it, while other processes keep out.
 
         ``data`` describes the data (IncrementalData.description): InputError if they are not what the run began with.
         """
-        if not self.leads:
+        if not self.is_main:
             yield self
             return
         os.makedirs(self.path, exist_ok=True)
@@ -71,18 +76,26 @@ class RunFolder:
         for name in FOLDERS:
             os.makedirs(self.file(name), exist_ok=True)
 
-    def rewind(self, history):
-        """Let the row files say what ``history`` says: an interruption may have left more, or half a line."""
-        if self.leads:
-            write_text(self.file("steps.jsonl"), "".join(f"{history.line(row)}\n" for row in history.rows))
-            write_text(self.file("epochs.csv"), "".join(f"{line}\n" for line in [EPOCHS_HEADER, *history.epoch_lines]))
-
-    def file(self, *names):
+    def file(self, *names: str) -> str:
+        """The path of a file of the run."""
         return os.path.join(self.path, *names)
 
-    def add_lines(self, name, lines):
+    def finish(self, results: dict) -> RunResults:
+        """Write ``results.json``: where it stands, the run is complete. Returns its content."""
+        content = results | {"arguments": vars(self.args), "versions": environment()}
+        if self.is_main:
+            write_json(self.file(RESULTS), content)
+        return RunResults.from_json(content, self.file(RESULTS))
+
+    def write_lines(self, name: str, lines: list[str]) -> None:
+        """Let one of the run's row files hold ``lines`` and nothing else."""
+        if self.is_main:
+            header = [EPOCHS_HEADER] if name == "epochs.csv" else []
+            write_text(self.file(name), "".join(f"{line}\n" for line in [*header, *lines]))
+
+    def add_lines(self, name: str, lines: list[str]) -> None:
         """Append to one of the run's row files."""
-        if self.leads:
+        if self.is_main:
             with open(self.file(name), "a", encoding="utf-8") as file:
                 file.write("".join(f"{line}\n" for line in lines))
 
@@ -111,12 +124,13 @@ class RunFolder:
             if any(not name.startswith(".") for name in os.listdir(self.path)):
                 raise InputError(f"{self.path}: not empty and not the folder of a run; choose another --run_dir")
             return
-        other, mine = _read(path), json.loads(json.dumps(defining(self.args)))
+        other, this_run = _read(path), json.loads(json.dumps(defining(self.args)))
         if isinstance(other, dict):
             other = {key: value for key, value in other.items() if key not in NOT_DEFINING}
-        if other != mine and not self.args.overwrite:
+        if other != this_run and not self.args.overwrite:
             raise InputError(
-                f"{self.path}: holds another run ({_difference(other, mine)}); choose another --run_dir, or --overwrite"
+                f"{self.path}: holds another run ({_difference(other, this_run)});"
+                " choose another --run_dir, or --overwrite"
             )
 
 
@@ -132,11 +146,11 @@ def _read(path):
         return None
 
 
-def _difference(other, mine):
+def _difference(other, this_run):
     if not isinstance(other, dict):
         return "its arguments.json is damaged"
-    keys = [key for key in sorted(other.keys() | mine.keys()) if other.get(key) != mine.get(key)]
-    return ", ".join(f"--{key} {other.get(key)} there, {mine.get(key)} now" for key in keys[:3])
+    keys = [key for key in sorted(other.keys() | this_run.keys()) if other.get(key) != this_run.get(key)]
+    return ", ".join(f"--{key} {other.get(key)} there, {this_run.get(key)} now" for key in keys[:3])
 
 
 def _remove(path):
@@ -146,7 +160,7 @@ def _remove(path):
         os.unlink(path)
 
 
-def environment():
+def environment() -> dict:
     """Versions and hardware that a number may depend on."""
     return {
         "python": platform.python_version(),
@@ -164,7 +178,7 @@ IN_NAME = ("dataset", "method", "modality", "classifier", "variant", "seed")
 LONGEST_NAME = 150
 
 
-def run_path(args, method):
+def run_path(args: argparse.Namespace, method: type[Learner]) -> str:
     """``<save_root>/<dataset>/<method>-<classifier>_<modality>_<variant>_seed<seed>``, then every option that differs.
 
     Two runs that compute different things never share a path.
@@ -177,7 +191,7 @@ def run_path(args, method):
     return os.path.join(args.save_root, args.dataset, name)
 
 
-def overrides(args, method):
+def overrides(args: argparse.Namespace, method: type[Learner]) -> dict:
     """The options whose values differ from the preset, by name."""
     usual = build_parser(method).parse_args(["--dataset", args.dataset])
     usual.method, usual.modality = args.method, args.modality

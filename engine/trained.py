@@ -4,14 +4,16 @@ import argparse
 import json
 import os
 from dataclasses import dataclass
-from types import SimpleNamespace
 
+import numpy as np
 import torch
 
-from dataloader import Batch
+from dataloader import Batch, FeatureSizes
 from engine.checkpoints import Checkpoints, load
+from engine.learner import Learner
 from engine.registry import find_method
 from features.tokens import Tokens
+from utils.datasets import MODALITIES
 from utils.errors import InputError
 
 
@@ -19,49 +21,50 @@ from utils.errors import InputError
 class Trained:
     """``learner`` after ``step`` of the run in ``folder``, whose ``args`` it has; ``classes``: names, in order.
 
-    ``made``: sense -> how its features were made, as recorded by the extraction (empty: unknown).
+    ``provenance``: modality -> how its features were made, as recorded by the extraction (empty: unknown).
     """
 
     folder: str
     args: argparse.Namespace
     step: int
-    classes: list
-    learner: object
-    made: dict
+    classes: list[str]
+    learner: Learner
+    provenance: dict
 
     @property
-    def senses(self):
-        return tuple(sense for sense in ("audio", "visual") if sense in self.args.modality)
+    def modalities(self) -> tuple[str, ...]:
+        """Which features it takes."""
+        return MODALITIES[self.args.modality]
 
     @torch.no_grad()
-    def scores(self, features):
-        """Scores (B, classes) of clips, each given as a dict sense -> array as the feature files hold it."""
+    def scores(self, features: list[dict]) -> torch.Tensor:
+        """Scores (B, classes) of clips, each given as a dict modality -> array as the feature files hold it."""
         return self.learner.scores(self.batch(features)).cpu()
 
-    def batch(self, features):
+    def batch(self, features: list[dict]) -> Batch:
         """The Batch of clips given by their features; InputError if these are not of the size that the run learned."""
-        senses = {}
-        for sense, shape in (("audio", (self.learner.data.audio_dim,)), ("visual", self.learner.data.visual_shape)):
-            if sense in self.senses:
-                values = [torch.from_numpy(self._sized(clip[sense], sense, shape)) for clip in features]
-                senses[sense] = torch.stack(values).float().to(self.learner.device)
-        visual = senses.get("visual")
-        if visual is not None:
-            alone = self.args.modality == "visual" and not self.learner.needs_tokens
-            visual = visual.mean((1, 2), keepdim=True) if alone else Tokens.of(visual)
-        return Batch(None, None, senses.get("audio"), visual)
+        sizes, tensors = self.learner.data, {}
+        for modality, shape in (("audio", (sizes.audio_dim,)), ("visual", sizes.visual_shape)):
+            if modality in self.modalities:
+                values = [torch.from_numpy(self._sized(clip[modality], modality, shape)) for clip in features]
+                tensors[modality] = torch.stack(values).float().to(self.learner.device)
+        visual = tensors.get("visual")
+        if visual is not None and not self.learner.needs_tokens(self.args.modality):
+            visual = visual.mean((1, 2), keepdim=True)
+        clips, unknown = np.arange(len(features)), torch.zeros(len(features), dtype=torch.int64)
+        return Batch(clips, unknown, tensors.get("audio"), None if visual is None else Tokens.of(visual))
 
-    def _sized(self, array, sense, shape):
+    def _sized(self, array, modality, shape):
         # A flat (F x S, D) and a frames-first (F, S, D) array are the same features.
         if array.size != torch.Size(shape).numel() or array.shape[-1] != shape[-1]:
             raise InputError(
-                f"{sense} features of shape {tuple(array.shape)} do not fit the run in {self.folder}, which learned"
+                f"{modality} features of shape {tuple(array.shape)} do not fit the run in {self.folder}, which learned"
                 f" from {tuple(shape)}; extract them as it did"
             )
         return array.reshape(shape).copy()
 
 
-def load_trained(folder, step=None, device="cpu"):
+def load_trained(folder: str, step: int | None = None, device: torch.device | str = "cpu") -> Trained:
     """The learner of the run in ``folder`` after ``step``, by default the last finished one."""
     steps = Checkpoints(os.path.join(folder, "checkpoints"), "auto")
     data = _read_description(folder)
@@ -70,8 +73,7 @@ def load_trained(folder, step=None, device="cpu"):
         raise InputError(f"{folder}: no finished step of a run in it (checkpoints/step_0.pt); train first")
     try:
         args = argparse.Namespace(**saved["arguments"])
-        shape = data["visual_shape"] and tuple(data["visual_shape"])
-        sizes = SimpleNamespace(audio_dim=data["audio_dim"], visual_shape=shape, visual_dim=shape and shape[-1])
+        sizes = FeatureSizes(data["audio_dim"], data["visual_shape"] and tuple(data["visual_shape"]))
         learner = find_method(args.method)(args, sizes, torch.device(device))
         learner.load_state(saved["learner"])
         return Trained(folder, args, saved["step"], saved["classes"], learner, data["features"])

@@ -3,67 +3,91 @@
 Where they come from changes nothing but the time: every tier gives the same values.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from features.sources import Features
 from features.tokens import Tokens
+from utils.devices import Group
 from utils.errors import InputError
 
+# What a batch of 384 clips of 8 x 196 x 768 needs beside the features held, with room to spare.
+BATCH_BYTES = 6e9
+# On a CPU features that are not held are read from the page cache nearly as fast: little is enough.
+CPU_BYTES = 0.5e9
+CLIPS_AT_ONCE = 64
 
-class TokenTiers:
-    """The tokens, (F, S, D) each, of clips numbered like ``ids``, for use on ``device``.
 
-    ``device_bytes`` and ``host_bytes`` bound what is held there. Of several processes (``group``) each holds the clips
-    whose number modulo their count is its rank. ``num_workers`` threads read ahead. ``dtype``: what the tokens are
-    kept and used in, by default that of the file.
+@dataclass(frozen=True)
+class CacheOptions:
+    """Where visual tokens are held: up to ``device_gb`` and ``host_gb`` GB there, or ``auto``.
+
+    ``num_workers`` threads read ahead (0: none). Of several processes (``group``) each holds the clips whose number
+    modulo their count is its rank. ``dtype``: what tokens are kept and used in, by default that of the file.
     """
 
-    def __init__(self, features, ids, shape, device, device_bytes, host_bytes, group=None, num_workers=1, dtype=None):
-        self.features, self.ids, self.shape, self.device, self.group = features, ids, shape, device, group
-        self.stored = torch.float16 if features.describe(ids[0])[1] == np.float16 else torch.float32
-        self.dtype = dtype or self.stored
-        self.clip_bytes = self.dtype.itemsize * int(np.prod(shape))
-        self.budgets = {"device": device_bytes, "host": host_bytes}
-        self.caches = {}
-        self.ahead = ThreadPoolExecutor(num_workers) if num_workers else None
+    device_gb: str = "auto"
+    host_gb: str = "auto"
+    num_workers: int = 1
+    group: Group | None = None
+    dtype: torch.dtype | None = None
 
-    def owned(self, clips):
+
+class TokenCache:
+    """The tokens, (F, S, D) each, of clips numbered like ``ids``, for use on ``device``; ``options``: CacheOptions."""
+
+    def __init__(self, features: Features, ids: list[str], shape: tuple, device: torch.device, options: CacheOptions):
+        self.features, self.ids, self.shape, self.device = features, ids, shape, device
+        self.group = options.group
+        self.stored = torch.float16 if features.describe(ids[0])[1] == np.float16 else torch.float32
+        self.dtype = options.dtype or self.stored
+        self.clip_bytes = self.dtype.itemsize * int(np.prod(shape))
+        self.budgets = {
+            "device": device_bytes(options.device_gb, device),
+            "host": host_bytes(options.host_gb, device),
+        }
+        self.caches = {}
+        self.threads = ThreadPoolExecutor(options.num_workers) if options.num_workers else None
+
+    def local(self, clips: np.ndarray) -> np.ndarray:
         """Those of ``clips`` whose tokens this process reads."""
         return clips if self.group is None else clips[clips % self.group.world == self.group.rank]
 
-    def place(self, clips, progress):
+    def prefetch(self, clips: np.ndarray, progress: Callable) -> None:
         """Hold ``clips``, those of a step, on the device, or if there are too many on the host, or not at all."""
-        clips = self.owned(np.unique(clips))
+        clips = self.local(np.unique(clips))
         for tier in ("device", "host") if self.device.type == "cuda" else ("device",):
             if len(clips) * self.clip_bytes <= self.budgets[tier]:
                 self._cache(tier, len(clips)).hold(clips, self.read, progress)
                 return
 
-    def has_room_for(self, size):
+    def has_room_for(self, size: int) -> bool:
         """Whether ``size`` bytes more fit into the device's budget beside the clips held."""
         held = self.caches["device"].capacity * self.clip_bytes if "device" in self.caches else 0
         return held + size <= self.budgets["device"]
 
-    def tokens(self, clips):
+    def tokens(self, clips: np.ndarray) -> Tokens:
         """The Tokens of a batch of ``clips``."""
-        owned = None
+        local_rows = None
         if self.group is not None:
-            owned = np.flatnonzero(clips % self.group.world == self.group.rank)
-        mine = clips if owned is None else clips[owned]
-        return Tokens(self._taker(mine), len(clips), self.shape, owned, self.group)
+            local_rows = np.flatnonzero(clips % self.group.world == self.group.rank)
+        local = clips if local_rows is None else clips[local_rows]
+        return Tokens(self._taker(local), len(clips), self.shape, local_rows, self.group)
 
     @property
-    def crosses(self):
+    def copies_per_batch(self) -> bool:
         """Whether tokens cross to the device batch by batch."""
         return self.device.type == "cuda" and "device" not in self.caches
 
-    def holds(self, clips):
+    def holds(self, clips: np.ndarray) -> bool:
         """Whether all of ``clips`` are on the device."""
-        return "device" in self.caches and self.caches["device"].holds(self.owned(clips))
+        return "device" in self.caches and self.caches["device"].holds(self.local(clips))
 
-    def read(self, clips):
+    def read(self, clips: np.ndarray) -> torch.Tensor:
         """Read ``clips`` as they are in the file: (n, F, S, D) in main memory."""
         out = torch.empty((len(clips), *self.shape), dtype=self.stored, pin_memory=self.device.type == "cuda")
         self.features.read([self.ids[clip] for clip in clips], out.numpy().reshape(len(clips), -1))
@@ -74,13 +98,13 @@ class TokenTiers:
             cache = self.caches["device"]
             return lambda piece: cache.take(clips[piece.start : piece.stop])
         if self.device.type != "cuda":
-            ahead = ReadAhead(self.read, clips, self.ahead)
+            ahead = Prefetcher(self.read, clips, self.threads)
             # Not in the threads that read: those would start workers of torch's own, and all of them get in each
             # other's way from then on.
             return lambda piece: ahead(piece).to(self.dtype)
         host = self.caches.get("host")
-        found = host.take(clips) if host is not None and host.holds(clips) else self.read(clips)
-        whole = found.to(self.device, non_blocking=True).to(self.dtype)
+        tokens = host.take(clips) if host is not None and host.holds(clips) else self.read(clips)
+        whole = tokens.to(self.device, non_blocking=True).to(self.dtype)
         return lambda piece: whole[piece.start : piece.stop]
 
     def _cache(self, tier, needed):
@@ -88,35 +112,32 @@ class TokenTiers:
         if tier in self.caches and self.caches[tier].capacity < needed:
             del self.caches[tier]  # before there is another
         if tier not in self.caches:
-            everything = len(self.owned(np.arange(len(self.ids))))
+            everything = len(self.local(np.arange(len(self.ids))))
             fits = everything * self.clip_bytes <= self.budgets[tier]
             where = (self.device, False) if tier == "device" else ("cpu", True)
             capacity = everything if fits else needed
-            self.caches[tier] = ClipCache(len(self.ids), capacity, self.shape, self.dtype, *where)
+            self.caches[tier] = TierCache(len(self.ids), capacity, self.shape, self.dtype, *where)
         return self.caches[tier]
 
 
-class ReadAhead:
+class Prefetcher:
     """``take(piece)`` of ``clips`` by ``read``, which meanwhile reads the piece that comes next in ``threads``."""
 
     def __init__(self, read, clips, threads):
         self.read, self.clips, self.threads = read, clips, threads
-        self.coming = {}
+        self.pending = {}
 
     def __call__(self, piece):
-        coming = self.coming.pop((piece.start, piece.stop), None)
+        ahead = self.pending.pop((piece.start, piece.stop), None)
         following = range(piece.stop, min(piece.stop + len(piece), len(self.clips)))
-        self.coming = {}
+        self.pending = {}
         if self.threads and len(following):
             task = self.threads.submit(self.read, self.clips[following.start : following.stop])
-            self.coming[following.start, following.stop] = task
-        return coming.result() if coming else self.read(self.clips[piece.start : piece.stop])
+            self.pending[following.start, following.stop] = task
+        return ahead.result() if ahead else self.read(self.clips[piece.start : piece.stop])
 
 
-CLIPS_AT_ONCE = 64
-
-
-class ClipCache:
+class TierCache:
     """Room for ``capacity`` clips of ``shape`` on ``device``; ``pinned`` host memory crosses to a GPU faster.
 
     Clips are numbers below ``num_clips``. Those that are held stay until their room is needed.
@@ -127,13 +148,13 @@ class ClipCache:
         self.row_of = np.full(num_clips, -1)
 
     @property
-    def capacity(self):
+    def capacity(self) -> int:
         return len(self.values)
 
-    def holds(self, clips):
+    def holds(self, clips: np.ndarray) -> bool:
         return bool((self.row_of[clips] >= 0).all())
 
-    def hold(self, clips, read, progress):
+    def hold(self, clips: np.ndarray, read: Callable, progress: Callable) -> bool:
         """Make room for ``clips`` and fill it by ``read(clips) -> tensor``; False, and nothing done, if too many."""
         clips = np.unique(clips)
         if len(clips) > self.capacity:
@@ -142,12 +163,12 @@ class ClipCache:
         rows = self._free_rows(len(missing), keep=clips)
         for start in progress(range(0, len(missing), CLIPS_AT_ONCE)):
             part = slice(start, start + CLIPS_AT_ONCE)
-            found = read(missing[part]).to(self.values.device).to(self.values.dtype)
-            self.values[torch.from_numpy(rows[part]).to(self.values.device)] = found
+            values = read(missing[part]).to(self.values.device).to(self.values.dtype)
+            self.values[torch.from_numpy(rows[part]).to(self.values.device)] = values
         self.row_of[missing] = rows
         return True
 
-    def take(self, clips):
+    def take(self, clips: np.ndarray) -> torch.Tensor:
         """The features of ``clips``, all of which are held, (n, *shape)."""
         rows = torch.from_numpy(self.row_of[clips])
         return self.values.index_select(0, rows.to(self.values.device, non_blocking=True))
@@ -162,13 +183,7 @@ class ClipCache:
         return free[:count]
 
 
-# What a batch of 384 clips of 8 x 196 x 768 needs beside the features held, with room to spare.
-BATCH_BYTES = 6e9
-# On a CPU features that are not held are read from the page cache nearly as fast: little is enough.
-CPU_BYTES = 0.5e9
-
-
-def device_bytes(text, device):
+def device_bytes(text: str, device: torch.device) -> float:
     """Bytes for features on ``device``: ``text`` is a number of GB, or ``auto``, what is free but for batches."""
     if text != "auto":
         return _gigabytes("--device_cache", text)
@@ -177,14 +192,14 @@ def device_bytes(text, device):
     return min(CPU_BYTES, available() / 4)
 
 
-def host_bytes(text, device):
+def host_bytes(text: str, device: torch.device) -> float:
     """Bytes for features in the memory beside a GPU, where they wait if they do not fit there; ``auto``: half."""
     if text != "auto":
         return _gigabytes("--host_cache", text)
     return available() / 2 if device.type == "cuda" else 0
 
 
-def available():
+def available() -> float:
     """Bytes of main memory that can be had without swapping; 8 GB where the system does not say."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:

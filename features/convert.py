@@ -25,8 +25,8 @@ from tqdm import tqdm
 from features.checks import common_shape, finite
 from features.sources import open_source
 from features.store import fingerprint, index_path, read_header
-from utils.command_line import DATA_ROOT, SENSES, OneLineParser
-from utils.datasets import dataset_folder
+from utils.command_line import DATA_ROOT, OneLineParser
+from utils.datasets import MODALITIES, dataset_folder
 from utils.errors import InputError, command
 from utils.files import TEMPORARY, atomic_path, file_lock, remove, write_json
 
@@ -130,7 +130,7 @@ def _clean(path):
 def main(arguments=None):
     args = parse(arguments)
     folder = dataset_folder(args.data_root, args.dataset)
-    for sense in SENSES[args.modality]:
+    for sense in MODALITIES[args.modality]:
         source = open_source(folder, sense)
         with file_lock(index_path(folder, sense) + ".lock", "this store"):
             count, size, skipped = convert(source, folder, sense, args.dtype, args.skip_bad)
@@ -144,7 +144,7 @@ def main(arguments=None):
 def parse(arguments):
     parser = OneLineParser(prog="convert.py", description="Convert features to the form that trains fastest.")
     parser.add_argument("--dataset", required=True, help="AVE, ksounds, VGGSound_100, or your own folder under data/")
-    parser.add_argument("--modality", choices=SENSES, default="audio-visual", help="which senses to convert")
+    parser.add_argument("--modality", choices=MODALITIES, default="audio-visual", help="which senses to convert")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="type of the values stored")
     parser.add_argument("--data_root", default=DATA_ROOT, help="folder of the data sets' folders")
     parser.add_argument("--skip_bad", action="store_true", help="leave out clips whose values are not finite")

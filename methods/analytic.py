@@ -147,8 +147,8 @@ class Analytic(Learner):
             self.trunk.load_state(state["trunk"])
         self.weights, self.gamma = state["weights"].to(self.device), state["gamma"]
 
-    def ongoing(self):
+    def resume_state(self):
         return self.sums.state()
 
-    def load_ongoing(self, state):
+    def load_resume_state(self, state):
         self.sums.load_state(state)

@@ -155,7 +155,7 @@ class TeacherAttention:
 
         ``batches(clips)`` brings clips in inference batches.
         """
-        clips = data.owned(exemplars)
+        clips = data.local(exemplars)
         if not len(clips):
             return
         parts = self._parts(batches(clips))

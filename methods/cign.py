@@ -20,8 +20,11 @@ from utils.losses import class_token_distillation, separated_cross_entropy, task
 class CIGN(GradientLearner):
     replay = "paired"
     has_teacher = True
-    needs_tokens = True
     precisions = ("fp32", "tf32")
+
+    @classmethod
+    def needs_tokens(cls, modality: str) -> bool:
+        return modality != "audio"
 
     @classmethod
     def add_options(cls, group: Any) -> None:

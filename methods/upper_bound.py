@@ -13,5 +13,5 @@ class UpperBound(GradientLearner):
     def training_clips(self, task: Task) -> np.ndarray:
         return self.data.clips("train", task.seen)
 
-    def kept_clips(self, task: Task) -> np.ndarray:
+    def replayable_clips(self, task: Task) -> np.ndarray:
         return self.training_clips(task)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from model.sharding import rows_of_all
+from model.sharding import gather_rows
 
 TINY = 1e-6
 
@@ -81,8 +81,8 @@ class AnalyticFeatures:
     def _senses(self, batch):
         """The vectors of each sense; of tokens also the mean of their squares."""
         rows = {} if batch.audio is None else {"audio": batch.audio}
-        if isinstance(batch.visual, torch.Tensor):
-            rows["mean token"] = batch.visual.mean((1, 2))
+        if batch.audio is None:
+            rows["mean token"] = batch.visual.mean()
         elif batch.visual is not None:
             moments = self._of_tokens(batch, lambda tokens, _: _moments(tokens))
             rows["mean token"], rows["squares"] = moments.unbind(1)
@@ -111,7 +111,7 @@ class AnalyticFeatures:
             parts.append(function(tokens.take(piece).flatten(1, 2).float(), tokens.batch_rows(piece)))
         # Of no clip at all, when others hold them, one is made up for the shape.
         made = torch.cat(parts) if parts else function(torch.zeros(1, 1, tokens.shape[2], device=device), [0])[:0]
-        return rows_of_all(made, tokens)
+        return gather_rows(made, tokens)
 
     def state(self):
         scales = {name: [scale.mean, scale.deviation] for name, scale in self.scales.items()}

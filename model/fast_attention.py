@@ -103,9 +103,9 @@ class _PiecewiseAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, audio_key, weight, bias, tokens, precision, teacher, replayed, learns):
         frames, positions, width = tokens.shape
-        shape, cut = (tokens.local, frames, positions, width), tokens.local if teacher is None else replayed
+        shape, cut = (tokens.num_local, frames, positions, width), tokens.num_local if teacher is None else replayed
         # Whole tensors, filled piece by piece: many small ones would leave the memory in pieces as well.
-        sums = [bias.new_empty(tokens.local, frames, width) for _ in range(3)]
+        sums = [bias.new_empty(tokens.num_local, frames, width) for _ in range(3)]
         keys = bias.new_empty(shape if learns else 0, dtype=precision)
         maps = bias.new_empty((shape[0] - cut, *shape[1:]) if learns else 0)
         frozen, distance = weight if precision is None else weight.to(precision), bias.new_zeros(())

@@ -1,15 +1,17 @@
-"""The audio-visual network: attention, one projection per sense, and a classifier (AV-CIL, ICCV 2023, section 3)."""
+"""The audio-visual network: attention, one projection per modality, and a classifier (AV-CIL, ICCV 2023, section 3).
+
+Shapes: B clips, F frames, S positions, D width of visual tokens and of all that is projected, A width of audio.
+"""
 
 import torch
 from torch import nn
 
 from features.tokens import Tokens
-from model.attention import audio_guided_attention
+from model.attention import Attended, audio_guided_attention
 from model.fast_attention import frozen_attention, project, spatial_attention
 from model.heads import GrowingLinear
-from model.sharding import divided, rows_of_all, sum_of_all
+from model.sharding import all_reduce, gather_rows, replicated
 
-MODALITIES = ("audio", "visual", "audio-visual")
 # Dtype of the matrix products of tokens; None: that of the weights.
 PRECISIONS = {"fp32": None, "tf32": None, "bf16": torch.bfloat16}
 
@@ -17,12 +19,20 @@ PRECISIONS = {"fp32": None, "tf32": None, "bf16": torch.bfloat16}
 class AudioVisualNet(nn.Module):
     """Classify a clip by its audio feature (B, A), its visual tokens (B, F, S, D), or both.
 
-    With both, the audio decides which positions and frames of the visual tokens count; the two projected senses are
+    With both, the audio decides which positions and frames of the visual tokens count; the two projected modalities are
     added. Audio alone is one projection; visual alone is the projection of the mean token. ``precision`` is the dtype
     of the matrix products of tokens, by default that of the weights.
     """
 
-    def __init__(self, modality, num_classes, audio_dim=None, visual_dim=None, head=GrowingLinear, precision=None):
+    def __init__(
+        self,
+        modality: str,
+        num_classes: int,
+        audio_dim: int | None = None,
+        visual_dim: int | None = None,
+        head: type[nn.Module] = GrowingLinear,
+        precision: torch.dtype | None = None,
+    ):
         super().__init__()
         self.modality, self.precision = modality, precision
         width = audio_dim if modality == "audio" else visual_dim
@@ -36,12 +46,12 @@ class AudioVisualNet(nn.Module):
             self.attn_visual_proj = nn.Linear(visual_dim, visual_dim)
         self.classifier = head(width, num_classes)
 
-    def forward(self, audio=None, visual=None, old=None):
-        """Return a dict with ``logits`` (B, classes) and ``feature`` (B, D), the classifier's input.
+    def forward(self, audio=None, visual=None, old=None) -> dict[str, torch.Tensor]:
+        """Return ``logits`` (B, classes) and ``feature`` (B, D), the classifier's input.
 
-        Audio-visual, where ``visual`` may also be features.tokens.Tokens, adds ``audio`` and ``visual`` (B, D), the two
-        projected senses, ``pooled`` (B, D), and with ``old`` (methods.avcil.BatchAttention) the
-        ``spatial_distance`` and ``temporal_distance`` of attention from the old network's, per clip.
+        ``visual``: features.tokens.Tokens. Audio-visual adds ``audio`` and ``visual`` (B, D), the two projected
+        modalities, ``pooled`` (B, D), and with ``old`` (methods.avcil.BatchAttention) the ``spatial_distance`` and
+        ``temporal_distance`` of attention from the old network's, means over the replayed clips.
         """
         if self.modality == "audio-visual":
             attended = self.attend(audio, visual, old)
@@ -49,30 +59,30 @@ class AudioVisualNet(nn.Module):
         if self.modality == "audio":
             feature = torch.relu(self.audio_proj(audio))
         else:
-            feature = torch.relu(self.visual_proj(visual.mean((1, 2))))
+            feature = torch.relu(self.visual_proj(visual.mean()))
         return {"feature": feature, "logits": self.classifier(feature)}
 
-    def attend(self, audio, visual, old=None):
+    def attend(self, audio: torch.Tensor, tokens: Tokens, old=None) -> dict[str, torch.Tensor]:
         """Pool the visual tokens as the audio directs: ``pooled`` (B, D), and the distances from ``old`` attention."""
-        tokens = visual if isinstance(visual, Tokens) else Tokens.of(visual)
         parameters = self.attn_visual_proj.weight, self.attn_visual_proj.bias, self.audio_key(audio)
-        weight, bias, key = (divided(value, tokens.group) for value in parameters)
+        weight, bias, key = (replicated(value, tokens.group) for value in parameters)
         key = tokens.rows(key)
         replayed = None if old is None else tokens.first_replayed(old.replayed)
         attended = spatial_attention(key, weight, bias, tokens, self.precision, old, replayed)
         scores = attended.key * key[:, None]
         pooled = (torch.softmax(scores, 1) * attended.value).sum(1)
-        out = {"pooled": rows_of_all(pooled, tokens)}
+        out = {"pooled": gather_rows(pooled, tokens)}
         if old is not None:
             distances = {"spatial": attended.distance, "temporal": old.temporal_distance(scores[replayed:])}
             for name, distance in distances.items():
-                out[f"{name}_distance"] = sum_of_all(distance, tokens.group) / old.count
+                out[f"{name}_distance"] = all_reduce(distance, tokens.group) / old.count
         return out
 
-    def audio_key(self, audio):
+    def audio_key(self, audio: torch.Tensor) -> torch.Tensor:
+        """What the audio looks for in each channel, (B, D) in (-1, 1)."""
         return torch.tanh(self.attn_audio_proj(audio))
 
-    def attention(self, audio, visual):
+    def attention(self, audio: torch.Tensor, visual: torch.Tensor) -> Attended:
         """The attention with all its scores (model.attention.Attended), of tokens in one tensor (B, F, S, D)."""
         projection = self.attn_visual_proj
         visual_key = project(visual, projection.weight, projection.bias, self.precision)
@@ -84,7 +94,7 @@ class AudioVisualNet(nn.Module):
         projection = self.attn_visual_proj
         return frozen_attention(self.audio_key(audio), projection.weight, projection.bias, visual, self.precision)
 
-    def fuse(self, audio, pooled):
+    def fuse(self, audio: torch.Tensor, pooled: torch.Tensor) -> dict[str, torch.Tensor]:
         """Classify the sum of the projected ``audio`` (B, D) and the projection of the ``pooled`` tokens (B, D)."""
         visual = torch.relu(self.visual_proj(pooled))
         feature = audio + visual

@@ -1,29 +1,32 @@
 """Autograd across processes that share the clips of a batch (utils.devices.Group).
 
 Every process computes the same on small tensors; only the tokens are divided. So a value that all have goes into the
-divided part by ``divided``, and what comes out of it is put together by ``rows_of_all`` or ``sum_of_all``. On every
+divided part by ``replicated``, and what comes out of it is put together by ``gather_rows`` or ``all_reduce``. On every
 process the gradients then are those of the whole batch.
 """
 
 import torch
 
-
-def divided(value, group):
-    """``value``, the same on all; its gradient is the sum of what each process finds."""
-    return value if group is None else _Divided.apply(value, group)
+from features.tokens import Tokens
+from utils.devices import Group
 
 
-def rows_of_all(rows, tokens):
+def replicated(value: torch.Tensor, group: Group | None) -> torch.Tensor:
+    """``value``, the same on all; its gradient is the sum over the processes."""
+    return value if group is None else _Replicated.apply(value, group)
+
+
+def gather_rows(rows: torch.Tensor, tokens: Tokens) -> torch.Tensor:
     """Put the ``rows`` (n, ...) of each process in their places among all rows of the batch of ``tokens``."""
-    return rows if tokens.group is None else _RowsOfAll.apply(rows, tokens)
+    return rows if tokens.group is None else _GatherRows.apply(rows, tokens)
 
 
-def sum_of_all(value, group):
+def all_reduce(value: torch.Tensor, group: Group | None) -> torch.Tensor:
     """The sum of ``value`` over the processes."""
-    return value if group is None else _SumOfAll.apply(value, group)
+    return value if group is None else _AllReduce.apply(value, group)
 
 
-class _Divided(torch.autograd.Function):
+class _Replicated(torch.autograd.Function):
     @staticmethod
     def forward(ctx, value, group):
         ctx.group = group
@@ -34,20 +37,20 @@ class _Divided(torch.autograd.Function):
         return ctx.group.sum(gradient), None
 
 
-class _RowsOfAll(torch.autograd.Function):
+class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows, tokens):
-        ctx.owned = tokens.owned
-        everywhere = rows.new_zeros(len(tokens), *rows.shape[1:])
-        everywhere[tokens.owned] = rows
-        return tokens.group.sum(everywhere)
+        ctx.local_rows = tokens.local_rows
+        gathered = rows.new_zeros(len(tokens), *rows.shape[1:])
+        gathered[tokens.local_rows] = rows
+        return tokens.group.sum(gathered)
 
     @staticmethod
     def backward(ctx, gradient):
-        return gradient[ctx.owned], None
+        return gradient[ctx.local_rows], None
 
 
-class _SumOfAll(torch.autograd.Function):
+class _AllReduce(torch.autograd.Function):
     @staticmethod
     def forward(ctx, value, group):
         return group.sum(value)

@@ -34,7 +34,7 @@ def test_scores_and_gradients(modality, monkeypatch):
         expected = expected + by_the_formula(network.audio, q, audio[:, None])
     if modality != "audio":
         expected = expected + by_the_formula(network.visual, q, visual.flatten(1, 2))
-    ours = network(audio, visual)["logits"]
+    ours = network(audio, None if visual is None else Tokens.of(visual))["logits"]
     torch.testing.assert_close(ours, expected)
     parameters = [p for name, p in network.named_parameters() if "identity" not in name]
     weights = torch.randn_like(ours)

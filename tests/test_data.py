@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dataloader import open_data
+from features.cache import CacheOptions
 from features.npy_dict import ArrayInFile, load_npy_dict
 from features.sources import DictFeatures
 from tests.helpers import tiny
@@ -115,7 +116,7 @@ def test_class_order(tmp_path):
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_batches_do_not_depend_on_workers(tmp_path, workers):
     tiny.make(tmp_path)
-    data = open_data("tiny", data_root=tmp_path, num_workers=workers)
+    data = open_data("tiny", data_root=tmp_path, cache=CacheOptions(num_workers=workers))
     plan = [np.arange(start, start + 7) for start in range(0, 90, 7)]
     batches = list(data.batches([(clips, 2) for clips in plan]))
     assert [batch.clip.tolist() for batch in batches] == [clips.tolist() for clips in plan]

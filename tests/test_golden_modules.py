@@ -7,10 +7,10 @@ from torch.nn import functional as F
 
 from dataloader import Batch
 from model.heads import ProxyHead
-from model.network import MODALITIES
 from tests.helpers import golden
 from tests.helpers.shared import shared
 from utils import losses
+from utils.datasets import MODALITIES
 from utils.exemplars import class_mean, herd
 
 DTYPES = {"f32": torch.float32, "f64": torch.float64}
@@ -61,7 +61,7 @@ def test_network(goldens, precision, modality):
         "features_norm": F.normalize(out["feature"], dim=1),
     }
     if modality == "audio-visual":
-        attended = learner.network.attention(batch.audio, batch.visual)
+        attended = learner.network.attention(batch.audio, batch.visual.tensor())
         spatial, temporal = attended.spatial_scores.softmax(2), attended.temporal_scores.softmax(1)
         expected |= {
             "features_raw": out["feature"],

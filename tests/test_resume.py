@@ -14,7 +14,7 @@ import time
 import pytest
 import torch
 
-from engine.checkpoints import Pace
+from engine.checkpoints import CheckpointTimer
 from tests.helpers import faults, tiny
 from tests.helpers.shared import REPO
 from tests.helpers.tiny import change, refused
@@ -211,7 +211,7 @@ def test_no_better_than_guessing_is_said(data, capsys):
 def test_checkpoints_cost_a_small_share(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("engine.checkpoints.time.perf_counter", lambda: now[0])
-    pace, spent = Pace("auto"), 0.0
+    timer, spent = CheckpointTimer("auto"), 0.0
 
     def write():
         nonlocal spent
@@ -220,7 +220,7 @@ def test_checkpoints_cost_a_small_share(monkeypatch):
 
     for epoch in range(1000):
         now[0] += 0.1
-        if pace.due(epoch):
-            pace.timed(write)
+        if timer.due(epoch):
+            timer.timed(write)
     assert 0.02 < spent / now[0] < 0.06
-    assert [epoch for epoch in range(6) if Pace(3).due(epoch)] == [2, 5]
+    assert [epoch for epoch in range(6) if CheckpointTimer(3).due(epoch)] == [2, 5]

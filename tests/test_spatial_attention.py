@@ -41,7 +41,7 @@ def plain(network, teacher, audio, visual):
 def through_the_network(network, teacher, audio, visual):
     replayed = slice(len(audio) - REPLAYED, len(audio))
     old = BatchAttention(replayed, lambda rows, tokens: teacher.frozen_attention(audio[rows], tokens))
-    out = network.attend(audio, visual, old)
+    out = network.attend(audio, visual if isinstance(visual, Tokens) else Tokens.of(visual), old)
     return out["pooled"], out["spatial_distance"], out["temporal_distance"]
 
 
@@ -121,7 +121,7 @@ def test_tokens_of_no_clip():
 
 
 def test_pieces_cover_each_row_once_and_keep_to_one_side_of_the_cut():
-    tokens = Tokens(None, 10, (2, 3, 4), owned=np.array([0, 2, 3, 7, 8, 9]))
+    tokens = Tokens(None, 10, (2, 3, 4), local_rows=np.array([0, 2, 3, 7, 8, 9]))
     assert tokens.first_replayed(slice(7, 10)) == 3
     for cut in (None, 0, 3, 6):
         pieces = tokens.pieces("cpu", cut)

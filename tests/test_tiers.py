@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataloader import open_data
-from features.cache import ClipCache
+from features.cache import CacheOptions, TierCache
 from methods.avcil import TeacherAttention
 from tests.helpers import tiny
 from tests.helpers.shared import REPO
@@ -41,9 +41,9 @@ def test_every_tier_gives_the_same_run(tmp_path, method, precision):
 @pytest.mark.parametrize("gigabytes", TIERS)
 def test_every_tier_gives_the_tokens_of_the_file(tmp_path, gigabytes, dtype):
     tiny.make(tmp_path)
-    data = open_data("tiny", data_root=tmp_path, device_cache=gigabytes, token_dtype=dtype)
+    data = open_data("tiny", data_root=tmp_path, cache=CacheOptions(device_gb=gigabytes, dtype=dtype))
     some = data.clips("train", slice(0, 2))
-    data.place(some)
+    data.prefetch(some)
     assert data.tokens.holds(some) == (gigabytes != "0")
     batch = data.load(some[::-1].copy(), 3)
     expected = torch.from_numpy(np.stack([data.features["visual"][data.ids[clip]] for clip in some[::-1]]))
@@ -60,7 +60,7 @@ def test_cache_holds_what_it_was_asked_for_last(capacity, requests):
         reads.extend(clips)
         return values[clips]
 
-    cache = ClipCache(20, capacity, (3,), torch.float32)
+    cache = TierCache(20, capacity, (3,), torch.float32)
     for request in requests:
         clips, before = np.array(request), set(np.flatnonzero(cache.row_of >= 0))
         reads.clear()

@@ -3,12 +3,12 @@
 import argparse
 import os
 
+from utils.datasets import MODALITIES
 from utils.errors import InputError
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DATA_ROOT = os.path.join(PROJECT, "data")
 RAW_ROOT = os.path.join(PROJECT, "raw_data")
-SENSES = {"audio": ("audio",), "visual": ("visual",), "audio-visual": ("audio", "visual")}
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -79,7 +79,7 @@ def add_data_options(group):
     group.add_argument("--raw_root", default=RAW_ROOT, help="folder of videos, sound and frames, a folder per data set")
     group.add_argument("--id_file", help="work on the ids in this text file only, one a line")
     group.add_argument("--all", action="store_true", help="every clip there is, not only those of the splits")
-    group.add_argument("--modality", choices=SENSES, default="audio-visual", help="what to extract")
+    group.add_argument("--modality", choices=MODALITIES, default="audio-visual", help="what to extract")
 
 
 def cores():

@@ -54,7 +54,7 @@ class Group:
             distributed.init_process_group(backend, timeout=timedelta(days=7))
 
     @property
-    def leads(self):
+    def is_main(self):
         return self.rank == 0
 
     def device(self, name):

@@ -12,6 +12,7 @@ from engine.gradient import TeacherCache
 from engine.options import build_parser, resolve
 from engine.registry import find_method
 from engine.tasks import make_tasks
+from features.tokens import Tokens
 from methods.avcil import TeacherAttention
 
 CLASSES, PER_STEP, STEP = 21, 7, 2
@@ -47,7 +48,7 @@ def batch(dtype, num_new=NEW, num_replayed=REPLAYED):
     audio = torch.from_numpy(z("input/audio", (16, 768))[:count]).to(dtype)
     visual = torch.from_numpy(z("input/visual", (16, 32, 768))[:count]).to(dtype)
     label = torch.tensor(LABELS[:count])
-    return Batch(np.arange(count), label, audio, visual.unflatten(1, (8, 4)), num_replayed)
+    return Batch(np.arange(count), label, audio, Tokens.of(visual.unflatten(1, (8, 4))), num_replayed)
 
 
 def learner(method, modality, dtype, *flags):
