@@ -20,7 +20,7 @@ from tqdm import tqdm
 from features.cache import CacheOptions, TokenCache
 from features.checks import common_shape, frames_first, read_all
 from features.convert import token_mean
-from features.store import open_features
+from features.store import feature_files, open_features
 from features.tokens import Tokens
 from splits.draw import source_video
 from splits.formats import SPLITS, read_splits
@@ -76,7 +76,7 @@ class IncrementalData(FeatureSizes):
 
     ``ids[i]``, ``label[i]`` and ``split[i]`` describe clip i; ``index[video id]`` is its number. ``vectors``: one per
     clip and modality, on ``device`` from the start, of visual features the mean token; ``tokens``:
-    features.cache.TokenCache, or None. ``features``: modality -> features.sources.Features.
+    features.cache.TokenCache, or None. ``features``: modality -> features.sources.Features; ``state``: see data_state.
     """
 
     def __init__(self, classes: list[str], clips: dict, device: torch.device | str = "cpu"):
@@ -87,7 +87,7 @@ class IncrementalData(FeatureSizes):
         self.label = np.array([label for split in SPLITS for label in clips[split].values()], dtype=np.int64)
         self.split = np.repeat(np.arange(len(SPLITS)), [len(clips[split]) for split in SPLITS])
         self.labels = torch.from_numpy(self.label).to(self.device)
-        self.features, self.vectors, self.tokens = {}, {}, None
+        self.features, self.vectors, self.tokens, self.state = {}, {}, None, {}
         self.seconds_to_open = 0.0
 
     @property
@@ -122,24 +122,24 @@ class IncrementalData(FeatureSizes):
         """Indices of the clips with these ids."""
         return np.array([self.index[video] for video in videos], dtype=np.int64)
 
-    def fingerprint(self) -> str:
-        """A digest of clips, labels, splits and features (of visual tokens a sample), whatever file they lie in."""
-        digest = hashlib.sha256(repr((self.classes, self.ids, self.label.tolist(), self.split.tolist())).encode())
-        for modality in sorted(self.vectors):
-            digest.update(self.vectors[modality].cpu().numpy().tobytes())
+    def feature_digests(self) -> dict[str, str]:
+        """A digest of the features of each modality (of visual tokens a sample), whatever the order of clips is."""
+        order = np.argsort(self.ids)
+        values = {modality: vectors.cpu().numpy()[order] for modality, vectors in self.vectors.items()}
         if self.tokens:
-            digest.update(self.tokens.read(np.linspace(0, len(self.ids) - 1, 8).astype(int)).numpy().tobytes())
-        return digest.hexdigest()
+            values["visual"] = self.tokens.read(order[np.linspace(0, len(order) - 1, 8).astype(int)]).numpy()
+        return {modality: hashlib.sha256(array.tobytes()).hexdigest() for modality, array in values.items()}
 
     def description(self) -> dict:
-        """What there is to know of the data, as plain values: its digest, sizes, and how the features were made."""
-        provenance = {modality: feature.attributes for modality, feature in self.features.items()}
-        shape = self.visual_shape and list(self.visual_shape)
+        """What there is to know of the data, as plain values: digests, sizes, and how the features were made."""
+        digests = self.feature_digests()
         return {
-            "sha256": self.fingerprint(),
+            "sha256": _digest((self.classes, self.ids, self.label.tolist(), self.split.tolist(), digests)),
+            "digests": {"splits": self.state["splits"], **digests},
             "audio_dim": self.audio_dim,
-            "visual_shape": shape,
-            "features": provenance,
+            "visual_shape": self.visual_shape and list(self.visual_shape),
+            "features": {modality: feature.attributes for modality, feature in self.features.items()},
+            **self.state,
         }
 
     def shared_with_training(self) -> float:
@@ -191,6 +191,17 @@ def count_classes(dataset: str, data_root: str = DATA_ROOT, num_classes: int | N
     return len(choose_classes(read_splits(dataset_folder(data_root, dataset)), num_classes, None)[0])
 
 
+def data_state(dataset: str, modality: str, data_root: str = DATA_ROOT) -> dict:
+    """What tells, without a look at the features, whether the data may have changed, as plain values.
+
+    ``splits``: a digest of clips and classes; ``files``: modality -> name, bytes and time of each file of features.
+    """
+    folder = dataset_folder(data_root, dataset)
+    splits = read_splits(folder)
+    files = {each: feature_files(folder, each) for each in MODALITIES[modality]}
+    return {"splits": _digest((splits.classes, splits.clips)), "files": files}
+
+
 def open_data(
     dataset: str,
     modality: str = "audio-visual",
@@ -220,7 +231,7 @@ def open_data(
         clips = drop_missing(feature, clips, allow_missing)
     check_classes(splits.source, classes, clips)
     data = IncrementalData(classes, clips, device)
-    data.features = features
+    data.features, data.state = features, data_state(dataset, modality, data_root)
     if "audio" in features:
         (data.audio_dim,) = common_shape(features["audio"], data.ids, (1,))
         data.vectors["audio"] = _vectors(features["audio"], data, data.audio_dim)
@@ -233,6 +244,10 @@ def open_data(
             data.vectors["visual"] = _means(features["visual"], data, shape[-1])
     data.seconds_to_open = time.perf_counter() - started
     return data
+
+
+def _digest(plain):
+    return hashlib.sha256(repr(plain).encode()).hexdigest()
 
 
 def _vectors(feature, data, width, reduce=lambda array: array, modality="audio"):

@@ -13,7 +13,7 @@ import os
 # Before torch starts CUDA: some of its matrix products repeat exactly only with this workspace setting.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-from dataloader import count_classes, open_data
+from dataloader import count_classes, data_state, open_data
 from engine.loop import run
 from engine.options import check_memory, parse, resolve
 from engine.recorder import Recorder, TensorBoardLog
@@ -42,20 +42,45 @@ def main(arguments=None):
     check_memory(args, method)
     setup_logging(group.is_main)
     folder = RunFolder(args, method, group.is_main)
-    results = folder.finished() or train(args, method, tasks, device, group, folder)
+    results = finished(args, method, device, folder) or train(args, method, tasks, device, group, folder)
     report_run(args, results)
     logger.info(f"\nDone: results, curves and checkpoints are in {os.path.relpath(folder.path)}")
     group.close()
 
 
+def finished(args, method, device, folder):
+    """The results of this very run on today's data, if it is complete; InputError if the data has changed since."""
+    results = folder.finished()
+    if results and not folder.check_still_holds(results, data_state(args.dataset, args.modality, args.data_root)):
+        folder.check_same_data(open_run_data(args, method, device).description())
+    return results
+
+
 def train(args, method, tasks, device, group, folder):
     """Run ``tasks``, from where an earlier attempt was stopped; return the results."""
-    sharing = group if group.world > 1 else None
-    cache = CacheOptions(args.device_cache, args.host_cache, args.num_workers, sharing, PRECISIONS[args.precision])
     tensorboard = None
     if args.tensorboard and folder.is_main:
         tensorboard = TensorBoardLog(folder.file("tensorboard"), args.max_epochs)
-    data = open_data(
+    data = open_run_data(args, method, device, group)
+    description = data.description()
+    with folder.opened(description):
+        if folder.is_main:
+            log_to_file(folder.file("log.txt"))
+        logger.info(describe(args, method, data, tasks, device))
+        seed_everything(args.seed)
+        make_deterministic(args.precision)
+        results = run(method(args, data, device), tasks, Recorder(folder, tensorboard))
+        results = folder.finish(results, description)
+        if folder.is_main:
+            draw_run(results)
+    return results
+
+
+def open_run_data(args, method, device, group=None):
+    """The data of the run; of several processes each holds its part of the tokens."""
+    sharing = group if group and group.world > 1 else None
+    cache = CacheOptions(args.device_cache, args.host_cache, args.num_workers, sharing, PRECISIONS[args.precision])
+    return open_data(
         args.dataset,
         args.modality,
         data_root=args.data_root,
@@ -67,17 +92,6 @@ def train(args, method, tasks, device, group, folder):
         needs_tokens=method.needs_tokens(args.modality),
         cache=cache,
     )
-    with folder.opened(data.description()):
-        if folder.is_main:
-            log_to_file(folder.file("log.txt"))
-        logger.info(describe(args, method, data, tasks, device))
-        seed_everything(args.seed)
-        make_deterministic(args.precision)
-        results = run(method(args, data, device), tasks, Recorder(folder, tensorboard))
-        results = folder.finish(results)
-        if folder.is_main:
-            draw_run(results)
-    return results
 
 
 def report_run(args, results):

@@ -3,16 +3,20 @@
 Tensors and plain values only, so that a file loads with ``weights_only=True`` and cannot run code.
 """
 
+from __future__ import annotations
+
+import argparse
 import contextlib
 import io
 import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
-from utils.errors import InputError
+from engine.run_identity import defining, difference
+from utils.errors import InputError, first_line
 from utils.files import atomic_path
 from utils.seeding import random_state
 
@@ -63,21 +67,29 @@ def load(path: str) -> dict:
 
 
 class Checkpoints:
-    """The checkpoints in ``folder``; ``every``: how often within a step (CheckpointTimer). Only ``is_main`` writes."""
+    """The checkpoints in ``folder`` of the run with options ``args``; each names its run. Only ``is_main`` writes."""
 
-    def __init__(self, folder: str, every: int | str, is_main: bool = True):
-        self.folder, self.is_main, self.timer = folder, is_main, CheckpointTimer(every)
+    def __init__(self, folder: str, args: argparse.Namespace, is_main: bool = True):
+        self.folder, self.is_main, self.timer = folder, is_main, CheckpointTimer(args.checkpoint_every)
+        self.arguments = vars(args)
         self.within_step = os.path.join(folder, "unfinished.pt")
 
     def of_step(self, step: int) -> str:
         """The path of what ``step`` ended with."""
-        return os.path.join(self.folder, f"step_{step}.pt")
+        return step_path(self.folder, step)
+
+    def any(self) -> bool:
+        """Whether there is one to go on from."""
+        return os.path.exists(self.of_step(0)) or os.path.exists(self.within_step)
 
     def last_step(self) -> dict | None:
         """The content of the last finished step's, or None."""
-        steps = itertools.takewhile(lambda step: os.path.exists(self.of_step(step)), itertools.count())
-        last = max(steps, default=None)
-        return None if last is None else load(self.of_step(last))
+        last = last_step(self.folder)
+        return None if last is None else self._load(self.of_step(last), last)
+
+    def resume_state(self, step: int) -> dict:
+        """What only the step after ``step`` needs."""
+        return self._load(self.for_next_step(step))
 
     def for_next_step(self, step: int) -> str:
         """The path of what only the step after ``step`` needs."""
@@ -87,8 +99,8 @@ class Checkpoints:
         """Write what ``step`` ended with, and ``resume_state``, if any, for the next one; remove what is past."""
         if self.is_main:
             if resume_state:
-                save(self.for_next_step(step), resume_state)
-            save(self.of_step(step), content)
+                save(self.for_next_step(step), {"arguments": self.arguments, **resume_state})
+            save(self.of_step(step), {"arguments": self.arguments, "step": step, **content})
             for past in (self.within_step, self.for_next_step(step - 1)):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(past)
@@ -96,11 +108,47 @@ class Checkpoints:
     def save_epoch(self, step: int, epoch: int, content: Callable[[], dict]) -> None:
         """Write what ``content()`` returns, after ``epoch`` of ``step``, if it is time to."""
         if self.is_main and self.timer.due(epoch):
-            self.timer.timed(lambda: save(self.within_step, {"step": step, "epoch": epoch, **content()}))
+            names = {"arguments": self.arguments, "step": step, "epoch": epoch}
+            self.timer.timed(lambda: save(self.within_step, names | content()))
 
     def last_epoch(self, step: int) -> dict | None:
         """What ``save_epoch`` wrote last in this step, or None."""
         if not os.path.exists(self.within_step):
             return None
-        content = load(self.within_step)
+        content = self._load(self.within_step)
         return content if content.get("step") == step else None
+
+    def _load(self, path, step=None):
+        """The content of a checkpoint; InputError if it is not of this run, or not of ``step``."""
+        content = load(path)
+        arguments = content.get("arguments")
+        if not isinstance(arguments, dict):
+            raise InputError(f"{path}: does not say which run it is of; {HINT}")
+        differs = difference(defining(arguments), defining(self.arguments))
+        if differs:
+            raise InputError(f"{path}: a checkpoint of another run ({differs}); {HINT}")
+        if step is not None and content.get("step") != step:
+            raise InputError(f"{path}: a checkpoint of step {content.get('step')}; {HINT}")
+        return content
+
+
+def step_path(folder: str, step: int) -> str:
+    """The checkpoint of a finished step in ``folder``."""
+    return os.path.join(folder, f"step_{step}.pt")
+
+
+def last_step(folder: str) -> int | None:
+    """The last finished step of which there is a checkpoint in ``folder``."""
+    paths = (step_path(folder, step) for step in itertools.count())
+    finished = sum(1 for _ in itertools.takewhile(os.path.exists, paths))
+    return finished - 1 if finished else None
+
+
+@contextlib.contextmanager
+def content_errors(path: str) -> Iterator[None]:
+    """Let whatever the content of the checkpoint ``path`` makes impossible end in an InputError that names it."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"{path}: not what a run of this version keeps ({reason}); {HINT}") from None

@@ -116,7 +116,7 @@ class GradientLearner(Learner):
         if self.has_teacher and task.index > 0:
             self.cache_teacher(task)
         epochs = EpochState(self)
-        epochs.restore(log.resume())
+        log.resume(epochs.restore)
         for epoch in log.epochs(args.max_epochs):
             lr = epochs.scheduler.get_last_lr()[0]
             terms = self.train_epoch(task, epochs.optimiser, epoch)
@@ -225,13 +225,16 @@ class EpochState:
             "scheduler": self.scheduler.state_dict(),
         }
 
-    def restore(self, state: dict[str, Any] | None) -> None:
-        """Take over what ``snapshot()`` returned; nothing if that is None."""
-        if state is not None:
-            self.best_accuracy, self.best = state["best_accuracy"], state["best"]
-            self.learner.restore(state["now"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.scheduler.load_state_dict(state["scheduler"])
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what ``snapshot()`` returned; ValueError or the like if it does not fit."""
+        self.best_accuracy, self.best = float(state["best_accuracy"]), state["best"]
+        for snapshot in (self.best, state["now"]):
+            self.learner.restore(snapshot)
+        self.optimiser.load_state_dict(state["optimiser"])
+        for parameter, moments in self.optimiser.state.items():
+            if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
+                raise ValueError("the optimiser's state has other shapes than the network")
+        self.scheduler.load_state_dict(state["scheduler"])
 
 
 class TeacherCache:

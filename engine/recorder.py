@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from engine.checkpoints import load
+from engine.checkpoints import content_errors
 from engine.evaluate import summarise
 from engine.learner import Learner
 from engine.run_folder import RunFolder
-from engine.step_log import StepLog, logger
+from engine.step_log import StepLog, check_epoch_lines, logger
 from engine.tasks import Task
 from utils import metrics
 from utils.errors import InputError
@@ -27,6 +27,16 @@ class History:
 
     rows: list[dict] = field(default_factory=list)
     epoch_lines: list[str] = field(default_factory=list)
+
+    def check(self, step: int) -> None:
+        """ValueError or the like if these are not the numbers of a run after ``step``."""
+        for index, row in enumerate(self.rows):
+            squares = len(row["confusion"]) == row["classes_seen"] == len(row["confusion"][-1])
+            if row["step"] != index or len(row["accuracy_by_task"]) != index + 1 or not squares:
+                raise ValueError(f"row {index} is not that of step {index}")
+        if len(self.rows) != step + 1 or not self.step_lines:
+            raise ValueError(f"rows of {len(self.rows)} steps")
+        check_epoch_lines(self.epoch_lines)
 
     @property
     def step_lines(self) -> list[str]:
@@ -51,11 +61,16 @@ class Recorder:
         """Bring learner, random generators and rows to where the last finished step left them."""
         saved = self.checkpoints.last_step()
         if saved is not None:
-            self.learner.load_state(saved["learner"])
+            step = saved["step"]
+            with content_errors(self.checkpoints.of_step(step)):
+                self.history = History(**saved["history"])
+                self.history.check(step)
+                self.learner.load_state(saved["learner"])
             if self.learner.resume_state():
-                self.learner.load_resume_state(load(self.checkpoints.for_next_step(saved["step"])))
-            set_random_state(saved["random"])
-            self.history = History(**saved["history"])
+                with content_errors(self.checkpoints.for_next_step(step)):
+                    self.learner.load_resume_state(self.checkpoints.resume_state(step))
+            with content_errors(self.checkpoints.of_step(step)):
+                set_random_state(saved["random"])  # last: a learner that is built draws random numbers
             logger.info(f"Going on after step {saved['step']}")
         # An interruption may have left more, or half a line.
         self.folder.write_lines("steps.jsonl", self.history.step_lines)
@@ -96,8 +111,6 @@ class Recorder:
     def _checkpoint(self, task):
         """What is kept of a finished step: tensors and plain values."""
         return {
-            "arguments": vars(self.learner.args),
-            "step": task.index,
             "classes": list(self.learner.data.classes[: task.stop]),
             "learner": self.learner.state(),
             "history": vars(self.history),

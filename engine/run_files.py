@@ -10,14 +10,20 @@ from dataclasses import dataclass, field
 from utils.errors import InputError
 from utils.files import read_json, read_lines, read_rows
 
-ARGUMENTS, RESULTS, DATA, LOCK = "arguments.json", "results.json", "data.json", ".lock"
-STEPS, EPOCHS = "steps.jsonl", "epochs.csv"  # rows
-FOLDERS = ("figures", "checkpoints")
+RESULTS, ARGUMENTS, DATA, ENVIRONMENT = "results.json", "arguments.json", "data.json", "environment.json"
+STEPS, EPOCHS, LOG, LOCK = "steps.jsonl", "epochs.csv", "log.txt", ".lock"
 EPOCHS_HEADER = "step,epoch,name,value"
+# All that a run writes, by folder, in the order in which it is removed; nothing else in its folder is the run's.
+WRITTEN = {
+    "": (RESULTS, STEPS, EPOCHS, LOG, DATA, ENVIRONMENT, ARGUMENTS),
+    "checkpoints": ("step_*.pt", "ongoing_*.pt", "unfinished.pt"),
+    "figures": ("step_*.png", "accuracy.png"),
+    "tensorboard": ("events.out.tfevents.*",),
+}
 # Options that do not change what a run computes.
 NOT_DEFINING = {
-    *("save_root", "run_dir", "overwrite", "checkpoint_every", "tensorboard"),
-    *("device", "device_cache", "host_cache", "num_workers"),
+    *("data_root", "save_root", "run_dir", "overwrite", "checkpoint_every", "tensorboard"),
+    *("device", "device_cache", "host_cache", "num_workers", "rank_timeout"),
 }
 NEEDED_ARGUMENTS = ("method", "dataset", "modality", "classifier", "variant", "seed")
 _ARGUMENTS_OF_A_RUN = f"options with {', '.join(NEEDED_ARGUMENTS)} as a run has them"
@@ -29,7 +35,8 @@ class RunResults:
     """What ``results.json`` says of a finished run of T steps; accuracies are fractions. What older runs lack is None.
 
     ``accuracy_matrix[t][j]``: accuracy on task j after step t, j <= t. ``confusion[t]``: counts, true class by
-    predicted class, of the classes seen after step t. ``pooled``: values of the options that count as repetitions.
+    predicted class, of the classes seen after step t. ``data`` and ``code``: digests of splits and features, and of the
+    files that computed. ``pooled``: values of the options that count as repetitions.
     ``label``: the method's name in print. A run that is not ``finished`` has steps so far, and no figures of a run.
     """
 
@@ -46,6 +53,8 @@ class RunResults:
     confusion: list[list[list[int]]] | None = None
     test_clips_sharing_videos: float | None = None
     versions: dict[str, object] = field(default_factory=dict)
+    data: dict[str, object] = field(default_factory=dict)
+    code: dict[str, object] = field(default_factory=dict)
     pooled: tuple[str, ...] = ()
     label: str = ""
     finished: bool = True
@@ -82,6 +91,8 @@ class RunResults:
             ),
             test_clips_sharing_videos=values.get("test_clips_sharing_videos", _fraction, "a fraction, or null"),
             versions=values.get("versions", _plain_dict, "a dictionary of versions") or {},
+            data=values.get("data", _plain_dict, "a dictionary of digests") or {},
+            code=values.get("code", _plain_dict, "a dictionary of digests") or {},
         )
 
 

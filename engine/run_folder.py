@@ -4,47 +4,75 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
+import fnmatch
 import json
 import os
-import platform
-import shutil
 from collections.abc import Iterator
-
-import numpy as np
-import torch
 
 from engine.checkpoints import Checkpoints
 from engine.learner import Learner
-from engine.options import build_parser, resolve
-from engine.run_files import ARGUMENTS, EPOCHS_HEADER, FOLDERS, LOCK, NOT_DEFINING, RESULTS, RunResults, read_results
-from utils.datasets import find_dataset
+from engine.run_files import (
+    ARGUMENTS,
+    DATA,
+    ENVIRONMENT,
+    EPOCHS,
+    EPOCHS_HEADER,
+    LOCK,
+    RESULTS,
+    WRITTEN,
+    RunResults,
+    read_results,
+)
+from engine.run_identity import changed_code, code_digests, defining, difference, environment, run_path
+from engine.step_log import logger
 from utils.errors import InputError
-from utils.files import file_lock, write_json, write_text
+from utils.files import TEMPORARY, file_lock, read_json, remove, write_json, write_text
 
-
-def defining(args: argparse.Namespace) -> dict:
-    """All that defines the run, as plain values."""
-    return {key: value for key, value in vars(args).items() if key not in NOT_DEFINING}
+START_ANEW = "start anew with --overwrite, or choose another --run_dir"
 
 
 class RunFolder:
     """Where a run writes. ``results.json`` appears when the run is complete, and never before.
 
-    Of several processes only the one that ``is_main`` writes; all of them read.
+    Of several processes only the one that ``is_main`` writes; all of them read. Nothing is removed but what a run
+    writes (engine.run_files.WRITTEN), and no link is followed.
     """
 
     def __init__(self, args: argparse.Namespace, method: type[Learner], is_main: bool = True):
         self.args, self.is_main = args, is_main
         self.path = args.run_dir or run_path(args, method)
-        self.checkpoints = Checkpoints(self.file("checkpoints"), args.checkpoint_every, is_main)
+        self.code = {}  # digests of the files that compute, as they were loaded
+        self.checkpoints = Checkpoints(self.file("checkpoints"), args, is_main)
 
-    def finished(self) -> dict | None:
+    def finished(self) -> RunResults | None:
         """The results of this very run if it is complete, else None. InputError if the folder is of something else."""
         if os.path.isdir(self.path):
+            self._refuse_links()
             self._refuse_others()
-        path = self.file("results.json")
+        path = self.file(RESULTS)
         return read_results(path) if os.path.exists(path) and not self.args.overwrite else None
+
+    def check_still_holds(self, results: RunResults, data_state: dict) -> bool:
+        """Whether finished ``results`` are known to be those of today's data: ``data_state``, see dataloader.
+
+        False where only a comparison of the features can tell. Changed code is said; InputError if splits have changed.
+        """
+        changed = changed_code(results.code)
+        if changed:
+            logger.warning(f"the code has changed since this run ({', '.join(changed[:5])}); --overwrite runs it anew")
+        known = self._read(DATA)
+        if known.get("splits", data_state["splits"]) != data_state["splits"]:
+            raise InputError(f"{self.path}: the splits have changed since this run; {START_ANEW}")
+        if not any(data_state["files"].values()):
+            logger.warning("the features of this run are not there, and could not be compared")
+            return True
+        return known.get("files") in (None, data_state["files"])
+
+    def check_same_data(self, data: dict) -> None:
+        """InputError if ``data`` (IncrementalData.description) is not what the run was made, or begun, with."""
+        known = self._read(DATA)
+        if known and known.get("sha256") != data["sha256"]:
+            raise InputError(f"{self.path}: the data is not what the run began with; put it back, {START_ANEW}")
 
     @contextlib.contextmanager
     def opened(self, data: dict) -> Iterator[RunFolder]:
@@ -56,33 +84,39 @@ class RunFolder:
             yield self
             return
         os.makedirs(self.path, exist_ok=True)
+        self._refuse_links()
         with file_lock(self.file(LOCK), "this run"):
             self._refuse_others()
-            self._clear(everything=self.args.overwrite)
+            self._remove_written([f"{TEMPORARY}*"])
+            if self.args.overwrite:
+                self._remove_all()
             self._describe(data)
             yield self
 
     def _describe(self, data):
         """Write down what is run, where, and on which data."""
-        path = self.file("data.json")
-        if os.path.exists(path) and not _same_data(_read(path), data):
-            raise InputError(
-                f"{self.path}: the data is not what the run began with; put it back, or start anew with --overwrite"
-            )
+        self.code = code_digests()
+        self.check_same_data(data)
+        begun = self._read(ENVIRONMENT)
+        changed = changed_code(begun.get("code") or {})
+        if changed and self.checkpoints.any():
+            files = ", ".join(changed[:5])
+            logger.warning(f"the code has changed since this run began ({files}); it goes on with today's")
         # First of all, so that the folder is known as that of a run.
         write_json(self.file(ARGUMENTS), vars(self.args))
-        write_json(path, data)
-        write_json(self.file("environment.json"), environment())
-        for name in FOLDERS:
+        write_json(self.file(DATA), data)
+        write_json(self.file(ENVIRONMENT), environment() | {"code": self.code})
+        for name in ("figures", "checkpoints"):
             os.makedirs(self.file(name), exist_ok=True)
 
     def file(self, *names: str) -> str:
         """The path of a file of the run."""
         return os.path.join(self.path, *names)
 
-    def finish(self, results: dict) -> RunResults:
-        """Write ``results.json``: where it stands, the run is complete. Returns its content."""
-        content = results | {"arguments": vars(self.args), "versions": environment()}
+    def finish(self, results: dict, data: dict) -> RunResults:
+        """Write ``results.json``: where it stands, the run is complete. ``data``: IncrementalData.description."""
+        rests_on = {"versions": environment(), "data": data["digests"], "code": code_digests() | self.code}
+        content = results | {"arguments": vars(self.args), **rests_on}
         if self.is_main:
             write_json(self.file(RESULTS), content)
         return RunResults.from_json(content, self.file(RESULTS))
@@ -90,7 +124,7 @@ class RunFolder:
     def write_lines(self, name: str, lines: list[str]) -> None:
         """Let one of the run's row files hold ``lines`` and nothing else."""
         if self.is_main:
-            header = [EPOCHS_HEADER] if name == "epochs.csv" else []
+            header = [EPOCHS_HEADER] if name == EPOCHS else []
             write_text(self.file(name), "".join(f"{line}\n" for line in [*header, *lines]))
 
     def add_lines(self, name: str, lines: list[str]) -> None:
@@ -99,112 +133,57 @@ class RunFolder:
             with open(self.file(name), "a", encoding="utf-8") as file:
                 file.write("".join(f"{line}\n" for line in lines))
 
-    def _clear(self, everything):
-        """Remove what a killed writer left aside, or all there is of a run; its arguments last, which make it one."""
-        for folder in (self.path, *map(self.file, FOLDERS)):
-            for name in os.listdir(folder) if os.path.isdir(folder) else ():
-                if name.startswith(".") and name != LOCK:
-                    _remove(os.path.join(folder, name))
-        if everything:
-            for name in (
-                "results.json",
-                "steps.jsonl",
-                "epochs.csv",
-                "log.txt",
-                *FOLDERS,
-                "data.json",
-                ARGUMENTS,
-            ):
-                _remove(self.file(name))
+    def _remove_written(self, patterns):
+        """Remove files of the run's folders whose names fit one of ``patterns``."""
+        for folder in WRITTEN:
+            for name in _names(self.file(folder)):
+                if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+                    remove(self.file(folder, name))
+
+    def _remove_all(self):
+        """Remove all that a run writes, its arguments last, which make the folder that of a run."""
+        for folder, patterns in reversed(WRITTEN.items()):
+            for pattern in patterns:
+                for name in fnmatch.filter(_names(self.file(folder)), pattern):
+                    remove(self.file(folder, name))
+            if folder:
+                with contextlib.suppress(OSError):  # not there, or it holds what is not ours
+                    os.rmdir(self.file(folder))
+
+    def _refuse_links(self):
+        """InputError if a name that a run writes is a link: what it leads to is not ours."""
+        for name in [LOCK, *WRITTEN, *WRITTEN[""]]:
+            if name and os.path.islink(self.file(name)):
+                raise InputError(f"{self.file(name)}: a symbolic link within a run's folder; remove it")
 
     def _refuse_others(self):
         """InputError if the folder holds something else than this run, begun or complete."""
         path = self.file(ARGUMENTS)
         if not os.path.exists(path):
-            if any(not name.startswith(".") for name in os.listdir(self.path)):
-                raise InputError(f"{self.path}: not empty and not the folder of a run; choose another --run_dir")
+            others = [name for name in _names(self.path) if name != LOCK and not name.startswith(TEMPORARY)]
+            if others:
+                raise InputError(
+                    f"{self.path}: holds {', '.join(sorted(others)[:3])} and is not the folder of a run;"
+                    " choose another --run_dir"
+                )
             return
-        other, this_run = _read(path), json.loads(json.dumps(defining(self.args)))
-        if isinstance(other, dict):
-            other = {key: value for key, value in other.items() if key not in NOT_DEFINING}
-        if other != this_run and not self.args.overwrite:
-            raise InputError(
-                f"{self.path}: holds another run ({_difference(other, this_run)});"
-                " choose another --run_dir, or --overwrite"
-            )
+        if self.args.overwrite:
+            return
+        differs = difference(defining(self._read(ARGUMENTS)), json.loads(json.dumps(defining(self.args))))
+        if differs:
+            raise InputError(f"{self.path}: holds another run ({differs}); choose another --run_dir, or --overwrite")
+
+    def _read(self, name):
+        """The dict in a file of the run, empty where there is none; InputError if it is damaged."""
+        path = self.file(name)
+        try:
+            value = read_json(path, "file of a run", START_ANEW)
+        except FileNotFoundError:
+            return {}
+        if not isinstance(value, dict) or not isinstance(value.get("code", {}), dict):
+            raise InputError(f"{path}: damaged; {START_ANEW}")
+        return value
 
 
-def _same_data(known, data):
-    return isinstance(known, dict) and known.get("sha256") == data["sha256"]
-
-
-def _read(path):
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except ValueError:
-        return None
-
-
-def _difference(other, this_run):
-    if not isinstance(other, dict):
-        return "its arguments.json is damaged"
-    keys = [key for key in sorted(other.keys() | this_run.keys()) if other.get(key) != this_run.get(key)]
-    return ", ".join(f"--{key} {other.get(key)} there, {this_run.get(key)} now" for key in keys[:3])
-
-
-def _remove(path):
-    if os.path.isdir(path):
-        shutil.rmtree(path)
-    elif os.path.exists(path):
-        os.unlink(path)
-
-
-def environment() -> dict:
-    """Versions and hardware that a number may depend on."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": torch.get_num_threads(),
-    }
-
-
-# Options that have a place of their own in the name of a run.
-IN_NAME = ("dataset", "method", "modality", "classifier", "variant", "seed")
-LONGEST_NAME = 150
-
-
-def run_path(args: argparse.Namespace, method: type[Learner]) -> str:
-    """``<save_root>/<dataset>/<method>-<classifier>_<modality>_<variant>_seed<seed>``, then every option that differs.
-
-    Two runs that compute different things never share a path.
-    """
-    name = f"{args.method}-{args.classifier}_{args.modality}_{args.variant}_seed{args.seed}"
-    for option, value in overrides(args, method).items():
-        name += f"_{option}-{_short(option, value)}"
-    if len(name) > LONGEST_NAME:
-        name = f"{name[: LONGEST_NAME - 13]}_{_hash(name)}"
-    return os.path.join(args.save_root, args.dataset, name)
-
-
-def overrides(args: argparse.Namespace, method: type[Learner]) -> dict:
-    """The options whose values differ from the preset, by name."""
-    usual = build_parser(method).parse_args(["--dataset", args.dataset])
-    usual.method, usual.modality = args.method, args.modality
-    usual = vars(resolve(usual, args.num_classes)) | {"num_classes": find_dataset(args.dataset).num_classes}
-    skip = NOT_DEFINING | set(IN_NAME)
-    return {key: value for key, value in sorted(vars(args).items()) if key not in skip and value != usual[key]}
-
-
-def _short(option, value):
-    if option == "data_root":
-        return _hash(os.path.abspath(value))
-    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _hash(text):
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def _names(folder):
+    return os.listdir(folder) if os.path.isdir(folder) else []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from engine.checkpoints import content_errors
 from engine.tasks import Task
 from utils.seeding import set_random_state
 
@@ -36,17 +37,42 @@ def setup_logging(is_main: bool = True) -> None:
     for handler in logger.handlers:
         handler.close()
     logger.handlers[:] = []
-    _add_handler(logging.StreamHandler(sys.stdout) if is_main else logging.NullHandler())
+    _add_handler(_LineHandler(sys.stdout) if is_main else logging.NullHandler())
 
 
 def log_to_file(path: str) -> None:
     """Add every line of the log to the file ``path`` as well."""
-    _add_handler(logging.FileHandler(path, encoding="utf-8"))
+    _add_handler(_FileHandler(path, encoding="utf-8"))
+
+
+class _LineHandler(logging.StreamHandler):
+    """Where a line cannot be written, such as on a full disk, the run ends and says so; logging would go on without."""
+
+    place = "standard output"
+
+    def handleError(self, record):  # noqa: N802 (the name is logging's)
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            error.filename = self.place
+        raise error
+
+
+class _FileHandler(_LineHandler, logging.FileHandler):
+    @property
+    def place(self):
+        return self.baseFilename
 
 
 def _add_handler(handler):
     handler.setFormatter(LineFormatter())
     logger.addHandler(handler)
+
+
+def check_epoch_lines(lines: list[str]) -> None:
+    """ValueError if these are not lines of ``epochs.csv``."""
+    for line in lines:
+        step, epoch, _, value = line.split(",")
+        int(step), int(epoch), float(value)
 
 
 class StepLog:
@@ -97,16 +123,21 @@ class StepLog:
 
         self.recorder.checkpoints.save_epoch(self.task.index, epoch, content)
 
-    def resume(self) -> dict | None:
-        """What ``save`` kept of this step before an interruption, or None; random generators are set back to it."""
-        saved = self.recorder.checkpoints.last_epoch(self.task.index)
+    def resume(self, restore: Callable[[dict], None]) -> None:
+        """Go on from what ``save`` kept of this step before an interruption, if anything: ``restore(snapshot)``."""
+        checkpoints = self.recorder.checkpoints
+        saved = checkpoints.last_epoch(self.task.index)
         if saved is None:
-            return None
-        self.epoch_rows, self.lines, self.seconds_before = saved["rows"], saved["lines"], saved["seconds"]
+            return
+        with content_errors(checkpoints.within_step):
+            self.epoch_rows, self.lines, self.seconds_before = saved["rows"], saved["lines"], float(saved["seconds"])
+            if [row["epoch"] for row in self.epoch_rows] != list(range(saved["epoch"] + 1)) or self.best_epoch is None:
+                raise ValueError(f"rows of other epochs than 0 to {saved['epoch']}")
+            check_epoch_lines(self.lines)
+            restore(saved["fit"])
+            set_random_state(saved["random"])
         self.recorder.add_epoch(self.lines)
-        set_random_state(saved["random"])
         logger.info(f"Going on in step {self.task.index} after epoch {saved['epoch']}")
-        return saved["fit"]
 
     @property
     def seconds(self) -> float:

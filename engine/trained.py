@@ -1,7 +1,6 @@
 """A trained learner, from the folder of its run alone: to use it, not only to score it."""
 
 import argparse
-import json
 import os
 from dataclasses import dataclass
 
@@ -9,12 +8,15 @@ import numpy as np
 import torch
 
 from dataloader import Batch, FeatureSizes
-from engine.checkpoints import Checkpoints, load
+from engine.checkpoints import content_errors, last_step, load, step_path
 from engine.learner import Learner
 from engine.registry import find_method
+from engine.run_files import ARGUMENTS, DATA
+from engine.run_identity import defining, difference
 from features.tokens import Tokens
 from utils.datasets import MODALITIES
 from utils.errors import InputError
+from utils.files import read_json
 
 
 @dataclass
@@ -66,40 +68,42 @@ class Trained:
 
 def load_trained(folder: str, step: int | None = None, device: torch.device | str = "cpu") -> Trained:
     """The learner of the run in ``folder`` after ``step``, by default the last finished one."""
-    steps = Checkpoints(os.path.join(folder, "checkpoints"), "auto")
-    data = _read_description(folder)
-    saved = steps.last_step() if step is None else _load_step(folder, steps.of_step(step))
-    if saved is None:
+    data, checkpoints = _read_description(folder), os.path.join(folder, "checkpoints")
+    last = last_step(checkpoints)
+    if last is None:
         raise InputError(f"{folder}: no finished step of a run in it (checkpoints/step_0.pt); train first")
+    path = step_path(checkpoints, last if step is None else step)
     try:
+        saved = load(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such step; give --step 0 to {last}") from None
+    with content_errors(path):
         args = argparse.Namespace(**saved["arguments"])
+        _check_run(folder, path, args)
         sizes = FeatureSizes(data["audio_dim"], data["visual_shape"] and tuple(data["visual_shape"]))
         learner = find_method(args.method)(args, sizes, torch.device(device))
         learner.load_state(saved["learner"])
         return Trained(folder, args, saved["step"], saved["classes"], learner, data["features"])
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise InputError(
-            f"{folder}: its checkpoint does not fit this version of the project ({str(error)[:80]}); train again"
-        ) from None
 
 
-def _load_step(folder, path):
-    try:
-        return load(path)
-    except FileNotFoundError:
-        there = sorted(name for name in os.listdir(os.path.dirname(path)) if name.startswith("step_"))
-        raise InputError(f"{path}: no such step; there are {', '.join(there) or 'none'}") from None
+def _check_run(folder, path, args):
+    """InputError if the checkpoint ``path`` of a run with ``args`` is not of the run in ``folder``."""
+    arguments = _read(folder, ARGUMENTS, {"method", "dataset", "modality"})
+    differs = difference(defining(args), defining(arguments))
+    if differs:
+        raise InputError(f"{path}: a checkpoint of another run than this folder's ({differs}); put its own back")
 
 
 def _read_description(folder):
-    path = os.path.join(folder, "data.json")
+    return _read(folder, DATA, {"audio_dim", "visual_shape", "features"})
+
+
+def _read(folder, name, keys):
+    path = os.path.join(folder, name)
     try:
-        with open(path, encoding="utf-8") as file:
-            data = json.load(file)
+        value = read_json(path, "file of a run", "train again")
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{folder}: not the folder of a run (no data.json); give one under save/") from None
-    except ValueError:
-        data = None
-    if not isinstance(data, dict) or not {"audio_dim", "visual_shape", "features"} <= data.keys():
+        raise InputError(f"{folder}: not the folder of a run (no {name}); give one under save/") from None
+    if not isinstance(value, dict) or not keys <= value.keys():
         raise InputError(f"{path}: damaged; train again")
-    return data
+    return value

@@ -29,6 +29,12 @@ def fingerprint(path):
     return {"name": os.path.basename(path), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
+def feature_files(folder: str, sense: str) -> list[dict]:
+    """Fingerprints of the files of one modality that are there: the index of the store, and the source."""
+    paths = index_path(folder, sense), source_file(folder, sense)
+    return [fingerprint(path) for path in paths if path and os.path.exists(path)]
+
+
 def open_features(folder, sense):
     """Open the store of one sense if there is one and its source has not changed since, otherwise the source itself."""
     index, source = index_path(folder, sense), source_file(folder, sense)

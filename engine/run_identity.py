@@ -1,0 +1,98 @@
+"""What makes a run this one and no other: its options, its data, and the code that computes."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import sys
+
+import numpy as np
+import torch
+
+from engine.learner import Learner
+from engine.options import build_parser, resolve
+from engine.run_files import NOT_DEFINING
+from utils.command_line import PROJECT
+from utils.datasets import find_dataset
+
+# Options that have a place of their own in the name of a run.
+IN_NAME = ("dataset", "method", "modality", "classifier", "variant", "seed")
+LONGEST_NAME = 150
+# Rooms that show numbers and do not compute them.
+NOT_COMPUTING = ("reporting", "tests", "benchmarks", "extraction")
+
+
+def defining(args: argparse.Namespace | dict) -> dict:
+    """The options that define the run, as plain values."""
+    options = args if isinstance(args, dict) else vars(args)
+    return {name: value for name, value in options.items() if name not in NOT_DEFINING}
+
+
+def difference(other: dict, this_run: dict) -> str:
+    """The first few options in which another run differs from this one; empty if they are the same."""
+    names = [name for name in sorted(other.keys() | this_run.keys()) if other.get(name) != this_run.get(name)]
+    return ", ".join(f"--{name} {other.get(name)} there, {this_run.get(name)} now" for name in names[:3])
+
+
+def run_path(args: argparse.Namespace, method: type[Learner]) -> str:
+    """``<save_root>/<dataset>/<method>-<classifier>_<modality>_<variant>_seed<seed>``, then every option that differs.
+
+    Two runs with different options never share a path. Where the data lies is no option of the run: its content is
+    compared instead.
+    """
+    name = f"{args.method}-{args.classifier}_{args.modality}_{args.variant}_seed{args.seed}"
+    for option, value in _overrides(args, method).items():
+        name += f"_{option}-" + ("-".join(map(str, value)) if isinstance(value, list) else str(value))
+    if len(name) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME - 13]}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return os.path.join(args.save_root, args.dataset, name)
+
+
+def _overrides(args, method):
+    """The options whose values differ from the preset, by name."""
+    usual = build_parser(method).parse_args(["--dataset", args.dataset])
+    usual.method, usual.modality = args.method, args.modality
+    usual = vars(resolve(usual, args.num_classes)) | {"num_classes": find_dataset(args.dataset).num_classes}
+    skip = NOT_DEFINING | set(IN_NAME)
+    return {key: value for key, value in sorted(vars(args).items()) if key not in skip and value != usual[key]}
+
+
+def code_digests() -> dict[str, str]:
+    """A digest of every file of the project that this process has loaded to compute with, by its path."""
+    paths = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
+    inside = {os.path.relpath(path, PROJECT) for path in paths if path.startswith(PROJECT + os.sep)}
+    computing = sorted(path for path in inside if "." not in os.path.dirname(path) and not _only_shows(path))
+    return {path: _digest(path) for path in computing}
+
+
+def changed_code(digests: dict[str, str]) -> list[str]:
+    """The files whose content is no more what ``code_digests`` found."""
+    return [path for path, digest in digests.items() if _digest(path) != digest]
+
+
+def _only_shows(path):
+    room, _, inside = path.partition(os.sep)
+    return room in NOT_COMPUTING if inside else path != "dataloader.py"
+
+
+def _digest(path):
+    try:
+        with open(os.path.join(PROJECT, path), "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()[:16]
+    except OSError:
+        return ""
+
+
+def environment() -> dict:
+    """Versions and hardware that a number may depend on."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+    }
