@@ -21,13 +21,13 @@ from features.cache import CacheOptions, TokenCache
 from features.checks import common_shape, frames_first, read_all
 from features.convert import token_mean
 from features.store import feature_files, open_features
-from features.tokens import Tokens
+from features.tokens import FeatureSizes, Tokens
 from splits.draw import source_video
 from splits.formats import SPLITS, read_splits
 from splits.select import check_classes, choose_classes, drop_missing
 from utils.command_line import DATA_ROOT
 from utils.datasets import MODALITIES, dataset_folder
-from utils.devices import Group
+from utils.processes import Group
 
 
 @dataclass
@@ -57,18 +57,6 @@ class Batch:
     def replayed(self) -> slice:
         """The rows that come from the exemplar memory, as a slice."""
         return slice(len(self) - self.num_replayed, len(self))
-
-
-@dataclass
-class FeatureSizes:
-    """What a learner must know of features: width A of audio, shape (F, S, D) of visual tokens (None: unused)."""
-
-    audio_dim: int | None = None
-    visual_shape: tuple | None = None
-
-    @property
-    def visual_dim(self) -> int | None:
-        return self.visual_shape and self.visual_shape[-1]
 
 
 class IncrementalData(FeatureSizes):

@@ -24,17 +24,19 @@ from features.cache import CacheOptions
 from model.network import PRECISIONS
 from reporting.run_figures import draw_run
 from reporting.tables import results_rows, text_table
-from utils.devices import Group, check_precision, make_deterministic
+from utils.devices import check_precision, make_deterministic, memory_errors
 from utils.errors import command
+from utils.processes import Group
 from utils.seeding import seed_everything
 
+LOWER_MEMORY = "lower --train_batch_size, --infer_batch_size or --device_cache; the same command goes on"
 SLOW_OPEN_SECONDS = 2  # to open features for longer than this deserves a word
 
 
 @command(after_interrupt="; the same command goes on from here")
 def main(arguments=None):
     args, method = parse(arguments)
-    group = Group()
+    group = Group(args.rank_timeout)
     device = group.device(args.device)
     check_precision(args.precision, device)
     args = resolve(args, count_classes(args.dataset, args.data_root, args.num_classes))
@@ -69,7 +71,8 @@ def train(args, method, tasks, device, group, folder):
         logger.info(describe(args, method, data, tasks, device))
         seed_everything(args.seed)
         make_deterministic(args.precision)
-        results = run(method(args, data, device), tasks, Recorder(folder, tensorboard))
+        with memory_errors(LOWER_MEMORY):
+            results = run(method(args, data, device), tasks, Recorder(folder, tensorboard))
         results = folder.finish(results, description)
         if folder.is_main:
             draw_run(results)

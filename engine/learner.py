@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dataloader import Batch, FeatureSizes, IncrementalData
+from dataloader import Batch, IncrementalData
 from engine.tasks import Task
+from features.tokens import FeatureSizes
 from utils.datasets import MODALITIES
 
 if TYPE_CHECKING:

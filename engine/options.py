@@ -20,6 +20,7 @@ from utils.command_line import (
 )
 from utils.datasets import MODALITIES
 from utils.errors import InputError
+from utils.processes import PATIENCE_MINUTES
 
 SAVE_ROOT = os.path.join(PROJECT, "save")
 DEFAULT_MILESTONES = [100]
@@ -127,6 +128,13 @@ def _add_output(group):
     )
     group.add_argument(
         "--host_cache", default="auto", metavar="GB", help="memory beside a GPU for tokens that do not fit; auto: half"
+    )
+    group.add_argument(
+        "--rank_timeout",
+        type=positive_number,
+        default=PATIENCE_MINUTES,
+        metavar="MINUTES",
+        help="under torchrun: how much longer than ever before to wait for the other processes",
     )
     group.add_argument("--save_root", default=SAVE_ROOT, help="folder of all runs")
     group.add_argument("--run_dir", help="exactly this folder for this run; default: named by what defines the run")

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dataloader import Batch, FeatureSizes
+from dataloader import Batch
 from engine.checkpoints import content_errors, last_step, load, step_path
 from engine.learner import Learner
 from engine.registry import find_method
 from engine.run_files import ARGUMENTS, DATA
 from engine.run_identity import defining, difference
-from features.tokens import Tokens
+from features.tokens import FeatureSizes, Tokens
 from utils.datasets import MODALITIES
 from utils.errors import InputError
 from utils.files import read_json

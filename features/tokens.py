@@ -1,4 +1,4 @@
-"""The visual tokens of a batch, taken piece by piece, so that they need not be in one place at once.
+"""The visual tokens of a batch, taken piece by piece, so that they need not be in one place at once; sizes of features.
 
 Shapes: B clips, F frames, S positions, D width; n clips of a piece, or of this process.
 """
@@ -6,6 +6,7 @@ Shapes: B clips, F frames, S positions, D width; n clips of a piece, or of this 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,11 +15,23 @@ import torch
 TOKENS_AT_ONCE = {"cpu": 512, "cuda": 65536}
 
 
+@dataclass
+class FeatureSizes:
+    """What a learner must know of features: width A of audio, shape (F, S, D) of visual tokens (None: unused)."""
+
+    audio_dim: int | None = None
+    visual_shape: tuple | None = None
+
+    @property
+    def visual_dim(self) -> int | None:
+        return self.visual_shape and self.visual_shape[-1]
+
+
 class Tokens:
     """``count`` clips' tokens of ``shape`` (F, S, D); ``take(rows)`` returns those of some rows as (n, F, S, D).
 
     ``local_rows`` (an array) are the rows whose tokens this process holds, ascending, when several processes share the
-    clips (utils.devices.Group ``group``); otherwise all. A clip's mean token is Tokens of one frame and position.
+    clips (utils.processes.Group ``group``); otherwise all. A clip's mean token is Tokens of one frame and position.
     """
 
     def __init__(self, take: Callable, count: int, shape: tuple, local_rows: np.ndarray | None = None, group=None):
