@@ -3,6 +3,7 @@
 import argparse
 import os
 
+from engine.learner import Learner
 from engine.presets import preset
 from engine.registry import find_method, method_names
 from features.checks import DEFAULT_FRAMES
@@ -27,7 +28,7 @@ DEFAULT_MILESTONES = [100]
 DEFAULT_DECAY = 0.1
 
 
-def parse(arguments=None):
+def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, type[Learner]]:
     """Parse the command line. Options left out, whose defaults depend on the data, are None: see ``resolve``."""
     first = OneLineParser(add_help=False)
     first.add_argument("--method", default="avcil")
@@ -39,7 +40,7 @@ def parse(arguments=None):
     return args, method
 
 
-def build_parser(method):
+def build_parser(method: type[Learner]) -> OneLineParser:
     """The parser of train_incremental.py for ``method``, a Learner subclass."""
     parser = OneLineParser(
         prog="train_incremental.py",
@@ -149,7 +150,7 @@ def _add_output(group):
     )
 
 
-def resolve(args, num_classes):
+def resolve(args: argparse.Namespace, num_classes: int) -> argparse.Namespace:
     """Fill in, from the presets, what the user left out. Returns a new namespace."""
     chosen = argparse.Namespace(**vars(args))
     chosen.num_classes = num_classes
@@ -165,7 +166,7 @@ def resolve(args, num_classes):
     return chosen
 
 
-def check_memory(args, method):
+def check_memory(args: argparse.Namespace, method: type[Learner]) -> None:
     """InputError if the memory cannot hold one exemplar of each class."""
     if method.replay != "none" and args.memory_size < args.num_classes:
         raise InputError(

@@ -37,7 +37,7 @@ METHOD_OPTIONS = {
 EXEMPLARS_PER_CLASS = 15
 
 
-def preset(dataset, method, modality, num_classes):
+def preset(dataset: str, method: str, modality: str, num_classes: int) -> dict:
     """Values for the options that the user did not give, by option name."""
     known = find_dataset(dataset)
     epochs = EPOCHS.get((method, modality))

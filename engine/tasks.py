@@ -12,29 +12,29 @@ class Task:
     index: int
     start: int
     stop: int
-    past: tuple
+    past: tuple[slice, ...]
 
     @property
-    def new(self):
+    def new(self) -> slice:
         """Classes of this task."""
         return slice(self.start, self.stop)
 
     @property
-    def old(self):
+    def old(self) -> slice:
         """Classes of all earlier tasks."""
         return slice(0, self.start)
 
     @property
-    def seen(self):
+    def seen(self) -> slice:
         """Classes of this task and all earlier ones."""
         return slice(0, self.stop)
 
     @property
-    def num_new(self):
+    def num_new(self) -> int:
         return self.stop - self.start
 
 
-def make_tasks(num_classes, classes_per_step, last_step_remainder=False):
+def make_tasks(num_classes: int, classes_per_step: list[int], last_step_remainder: bool = False) -> list[Task]:
     """Cut ``num_classes`` into tasks. ``classes_per_step`` is one number for all steps, or one for each step."""
     tasks, start, past = [], 0, ()
     for index, size in enumerate(_sizes(num_classes, classes_per_step, last_step_remainder)):
@@ -45,22 +45,22 @@ def make_tasks(num_classes, classes_per_step, last_step_remainder=False):
 
 
 def _sizes(num_classes, classes_per_step, last_step_remainder):
-    told = "--classes_per_step " + " ".join(map(str, classes_per_step))
+    option = "--classes_per_step " + " ".join(map(str, classes_per_step))
     if min(classes_per_step) < 1:
-        raise InputError(f"{told}: each step needs at least one class")
+        raise InputError(f"{option}: each step needs at least one class")
     if sum(classes_per_step) > num_classes:
-        raise InputError(f"{told}: more classes than the {num_classes} of the data")
+        raise InputError(f"{option}: more classes than the {num_classes} of the data")
     if len(classes_per_step) > 1:
         if sum(classes_per_step) != num_classes:
             raise InputError(
-                f"{told}: {sum(classes_per_step)} classes in all, the data has {num_classes}; add steps, or pass"
+                f"{option}: {sum(classes_per_step)} classes in all, the data has {num_classes}; add steps, or pass"
                 f" --num_classes {sum(classes_per_step)}"
             )
         return classes_per_step
     steps, rest = divmod(num_classes, classes_per_step[0])
     if rest and not last_step_remainder:
         raise InputError(
-            f"{told}: {num_classes} classes leave a remainder of {rest}; pass --last_step_remainder to make it the last"
-            " step, or name each step's number of classes"
+            f"{option}: {num_classes} classes leave a remainder of {rest}; pass --last_step_remainder to make it the"
+            " last step, or name each step's number of classes"
         )
     return classes_per_step * steps + [rest] * bool(rest)

@@ -1,4 +1,7 @@
-"""Audio-guided spatial and temporal attention over visual tokens (AV-CIL, ICCV 2023, section 3.2)."""
+"""Audio-guided spatial and temporal attention over visual tokens (AV-CIL, ICCV 2023, section 3.2).
+
+Shapes: B clips, F frames, S positions, D width.
+"""
 
 from typing import NamedTuple
 
@@ -17,7 +20,7 @@ class Attended(NamedTuple):
     temporal_scores: torch.Tensor
 
 
-def audio_guided_attention(audio_key, visual_key, visual):
+def audio_guided_attention(audio_key: torch.Tensor, visual_key: torch.Tensor, visual: torch.Tensor) -> Attended:
     """Pool visual tokens by what the audio points at.
 
     ``audio_key`` (B, D) and ``visual_key`` (B, F, S, D) lie in (-1, 1); ``visual`` (B, F, S, D) are the raw tokens:

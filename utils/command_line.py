@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Callable
 
 from utils.datasets import MODALITIES
 from utils.errors import InputError
@@ -27,52 +28,35 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if hidden else super()._get_help_string(action)
 
 
-def positive(text):
-    """An integer of 1 or more, for argparse."""
-    return _number(text, int, "a whole number of 1 or more", lambda value: value >= 1)
+def number(kind: type, expected: str, holds: Callable[[float], bool]) -> Callable[[str], float]:
+    """A type for argparse: numbers of ``kind`` for which ``holds`` is true; others are not ``expected``."""
+
+    def convert(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not holds(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+        return value
+
+    return convert
 
 
-def not_negative(text):
-    """An integer of 0 or more, for argparse."""
-    return _number(text, int, "a whole number of 0 or more", lambda value: value >= 0)
+positive = number(int, "a whole number of 1 or more", lambda value: value >= 1)
+not_negative = number(int, "a whole number of 0 or more", lambda value: value >= 0)
+seed = number(int, "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)  # of torch and numpy
+positive_number = number(float, "a number above 0", lambda value: 0 < value < float("inf"))
+not_negative_number = number(float, "a number of 0 or more", lambda value: 0 <= value < float("inf"))
+share = number(float, "a share from 0 up to 1, such as 0.1", lambda value: 0 <= value < 1)
 
 
-def every(text):
+def every(text: str) -> int | str:
     """``auto``, or an integer of 1 or more, for argparse."""
     return text if text == "auto" else positive(text)
 
 
-def seed(text):
-    """A number that can seed torch and numpy, for argparse."""
-    return _number(text, int, "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)
-
-
-def positive_number(text):
-    """A number above 0, for argparse."""
-    return _number(text, float, "a number above 0", lambda value: 0 < value < float("inf"))
-
-
-def not_negative_number(text):
-    """A number of 0 or more, for argparse."""
-    return _number(text, float, "a number of 0 or more", lambda value: 0 <= value < float("inf"))
-
-
-def share(text):
-    """A number from 0 up to but not including 1, for argparse."""
-    return _number(text, float, "a share from 0 up to 1, such as 0.1", lambda value: 0 <= value < 1)
-
-
-def _number(text, kind, expected, holds):
-    try:
-        value = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not holds(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
-    return value
-
-
-def add_data_options(group):
+def add_data_options(group: argparse._ArgumentGroup) -> None:
     """Options that say which clips to work on, the same in both extraction steps."""
     group.add_argument("--dataset", required=True, help="AVE, ksounds, VGGSound_100, or a name of your own")
     group.add_argument("--data_root", default=DATA_ROOT, help="folder of splits and features, a folder per data set")
@@ -82,6 +66,6 @@ def add_data_options(group):
     group.add_argument("--modality", choices=MODALITIES, default="audio-visual", help="what to extract")
 
 
-def cores():
+def cores() -> int:
     """The number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

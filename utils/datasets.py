@@ -34,14 +34,14 @@ KNOWN = {
 }
 
 
-def find_dataset(name):
+def find_dataset(name: str) -> Dataset:
     """The data set of that name: one of the three of the paper, or a user's own, whose folders bear its name."""
     if not name or name in (".", "..") or os.path.basename(name) != name:
         raise InputError(f"--dataset {name!r}: give the name of a folder under the data root, not a path")
     return KNOWN.get(name, Dataset(name, name, name))
 
 
-def existing_datasets(data_root):
+def existing_datasets(data_root: str) -> list[str]:
     """Names to pass as ``--dataset`` for the folders present under ``data_root``."""
     by_folder = {dataset.folder: dataset.name for dataset in KNOWN.values()}
     try:
@@ -51,10 +51,10 @@ def existing_datasets(data_root):
     return sorted(by_folder.get(entry, entry) for entry in entries)
 
 
-def dataset_folder(data_root, name):
+def dataset_folder(data_root: str, name: str) -> str:
     """``data_root/<folder of the data set>``; InputError listing the data sets that exist if there is none."""
     folder = os.path.join(data_root, find_dataset(name).folder)
     if not os.path.isdir(folder):
-        there = ", ".join(existing_datasets(data_root)) or "none"
-        raise InputError(f"--dataset {name}: no folder {folder}; data sets in {data_root}: {there}")
+        names = ", ".join(existing_datasets(data_root)) or "none"
+        raise InputError(f"--dataset {name}: no folder {folder}; data sets in {data_root}: {names}")
     return folder
