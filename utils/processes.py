@@ -97,7 +97,7 @@ class _Watch:
     def __init__(self, rank, seconds):
         self.rank, self.seconds, self.parent = rank, seconds, os.getppid()
         self.waiting_since, self.left, self.longest, self.noticed = None, time.monotonic(), 0.0, False
-        threading.Thread(target=self._look, daemon=True).start()
+        threading.Thread(target=self._run, daemon=True).start()
 
     def arrive(self):
         now = time.monotonic()

@@ -1,0 +1,105 @@
+"""Processes of one run that wait for one another do so for a limited time, and end with what started them."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.helpers import tiny
+from tests.helpers.shared import REPO
+from utils import processes
+
+FLAGS = ["--max_epochs", "100000", "--checkpoint_every", "1"]
+LONGEST = 120  # seconds after which a test gives up
+
+
+@pytest.fixture
+def started(tmp_path):
+    """torchrun and the process ids of its two ranks, in the middle of training with a limit of six seconds."""
+    tiny.make(tmp_path)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [REPO / "train_incremental.py", *tiny.flags(tmp_path, "avcil", "--run_dir", str(tmp_path / "run"))]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    agent = subprocess.Popen(
+        [*command, *FLAGS, "--rank_timeout", "0.1"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    )
+    try:
+        wait_for(lambda: (tmp_path / "run" / "checkpoints" / "unfinished.pt").exists() or agent.poll() is not None)
+        assert agent.poll() is None, agent.stderr.read()
+        yield agent, children(agent.pid)
+    finally:
+        for process in [agent.pid, *children(agent.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        agent.communicate()
+
+
+def wait_for(condition):
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < LONGEST
+        time.sleep(0.05)
+
+
+def children(parent):
+    """Ids of the processes that ``parent`` started, by rank."""
+    with contextlib.suppress(FileNotFoundError), open(f"/proc/{parent}/task/{parent}/children") as file:
+        return [int(process) for process in file.read().split()]
+    return []
+
+
+def alive(process):
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_stopped_rank_is_given_up_in_one_line(started):
+    agent, (_, second) = started
+    os.kill(second, signal.SIGSTOP)
+    wait_for(lambda: agent.poll() is not None or not alive(children(agent.pid)[0]))
+    os.kill(second, signal.SIGCONT)
+    errors = agent.communicate(timeout=LONGEST)[1].decode()
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert any("did not answer" in line and "the same command goes on" in line for line in lines)
+    assert 'File "' not in errors.split("torch.distributed")[0]
+
+
+def test_ranks_end_when_torchrun_is_killed(started):
+    agent, ranks = started
+    os.kill(agent.pid, signal.SIGKILL)
+    wait_for(lambda: not any(map(alive, ranks)))
+
+
+def test_a_rank_that_dies_ends_the_others_without_a_traceback_of_ours(started):
+    agent, (first, second) = started
+    os.kill(second, signal.SIGKILL)
+    wait_for(lambda: not alive(first))
+    errors = agent.communicate(timeout=LONGEST)[1].decode()
+    assert "train_incremental.py" not in "".join(line for line in errors.splitlines() if line.startswith('  File "'))
+
+
+def test_who_waits_says_so_and_then_gives_up(monkeypatch, capsys):
+    """A watch whose clock runs as the test says."""
+    now, ended = [0.0], []
+    monkeypatch.setattr(processes.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(processes._Watch, "_end", lambda watch, reason: ended.append(reason))
+    watch = processes._Watch.__new__(processes._Watch)
+    watch.__dict__.update(rank=1, seconds=1800, parent=os.getppid(), waiting_since=None, left=0.0, longest=0.0)
+    watch.noticed = False
+    now[0] = 500.0
+    watch.arrive()  # the longest work so far took 500 s
+    for now[0], lines, ends in ((550.0, 0, 0), (561.0, 1, 0), (700.0, 1, 0), (2799.0, 1, 0), (2801.0, 1, 1)):
+        watch.look()
+        assert len(capsys.readouterr().err.splitlines()) == (lines if now[0] == 561.0 else 0)
+        assert len(ended) == ends
+    watch.leave()
+    now[0] = 9000.0
+    watch.look()
+    assert len(ended) == 1 and "35 minutes" not in ended[0] and "38 minutes" in ended[0]
