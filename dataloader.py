@@ -27,7 +27,7 @@ from splits.formats import SPLITS, read_splits
 from splits.select import check_classes, choose_classes, drop_missing
 from utils.command_line import DATA_ROOT
 from utils.datasets import MODALITIES, dataset_folder
-from utils.processes import Group
+from utils.devices import Group
 
 
 @dataclass

@@ -23,9 +23,9 @@ from model.encoders.factory import AUDIO_ENCODERS, VISUAL_ENCODERS, build_audio_
 from splits.clips import wanted_ids
 from utils.command_line import OneLineParser, add_data_options, cores, not_negative, positive
 from utils.datasets import MODALITIES, find_dataset
+from utils.devices import Group
 from utils.errors import InputError, command
 from utils.files import file_lock
-from utils.processes import Group
 
 FILES = {
     "audio": os.path.join("audio_pretrained_feature", "audio_features.h5"),

@@ -24,9 +24,8 @@ from features.cache import CacheOptions
 from model.network import PRECISIONS
 from reporting.run_figures import draw_run
 from reporting.tables import results_rows, text_table
-from utils.devices import check_precision, make_deterministic, memory_errors
+from utils.devices import Group, check_precision, make_deterministic, memory_errors
 from utils.errors import command
-from utils.processes import Group
 from utils.seeding import seed_everything
 
 LOWER_MEMORY = "lower --train_batch_size, --infer_batch_size or --device_cache; the same command goes on"

@@ -20,8 +20,8 @@ from utils.command_line import (
     seed,
 )
 from utils.datasets import MODALITIES
+from utils.devices import PATIENCE_MINUTES
 from utils.errors import InputError
-from utils.processes import PATIENCE_MINUTES
 
 SAVE_ROOT = os.path.join(PROJECT, "save")
 DEFAULT_MILESTONES = [100]

@@ -12,8 +12,8 @@ import torch
 
 from features.sources import Features
 from features.tokens import Tokens
+from utils.devices import Group
 from utils.errors import InputError
-from utils.processes import Group
 
 # What a batch of 384 clips of 8 x 196 x 768 needs beside the features held, with room to spare.
 BATCH_BYTES = 6e9

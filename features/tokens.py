@@ -31,7 +31,7 @@ class Tokens:
     """``count`` clips' tokens of ``shape`` (F, S, D); ``take(rows)`` returns those of some rows as (n, F, S, D).
 
     ``local_rows`` (an array) are the rows whose tokens this process holds, ascending, when several processes share the
-    clips (utils.processes.Group ``group``); otherwise all. A clip's mean token is Tokens of one frame and position.
+    clips (utils.devices.Group ``group``); otherwise all. A clip's mean token is Tokens of one frame and position.
     """
 
     def __init__(self, take: Callable, count: int, shape: tuple, local_rows: np.ndarray | None = None, group=None):

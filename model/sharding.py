@@ -1,4 +1,4 @@
-"""Autograd across processes that share the clips of a batch (utils.processes.Group).
+"""Autograd across processes that share the clips of a batch (utils.devices.Group).
 
 Every process computes the same on small tensors; only the tokens are divided. So a value that all have goes into the
 divided part by ``replicated``, and what comes out of it is put together by ``gather_rows`` or ``all_reduce``. On every
@@ -8,7 +8,7 @@ process the gradients then are those of the whole batch.
 import torch
 
 from features.tokens import Tokens
-from utils.processes import Group
+from utils.devices import Group
 
 
 def replicated(value: torch.Tensor, group: Group | None) -> torch.Tensor:

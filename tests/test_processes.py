@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers import tiny
 from tests.helpers.shared import REPO
-from utils import processes
+from utils import devices
 
 FLAGS = ["--max_epochs", "100000", "--checkpoint_every", "1"]
 LONGEST = 120  # seconds after which a test gives up
@@ -88,9 +88,9 @@ def test_a_rank_that_dies_ends_the_others_without_a_traceback_of_ours(started):
 def test_who_waits_says_so_and_then_gives_up(monkeypatch, capsys):
     """A watch whose clock runs as the test says."""
     now, ended = [0.0], []
-    monkeypatch.setattr(processes.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(processes._Watch, "_end", lambda watch, reason: ended.append(reason))
-    watch = processes._Watch.__new__(processes._Watch)
+    monkeypatch.setattr(devices.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(devices._Watch, "_end", lambda watch, reason: ended.append(reason))
+    watch = devices._Watch.__new__(devices._Watch)
     watch.__dict__.update(rank=1, seconds=1800, parent=os.getppid(), waiting_since=None, left=0.0, longest=0.0)
     watch.noticed = False
     now[0] = 500.0

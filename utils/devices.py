@@ -1,11 +1,22 @@
-"""Where to compute."""
+"""Where to compute: device, determinism, memory, and the processes that torchrun starts to work together."""
+
+from __future__ import annotations
 
 import contextlib
+import os
+import sys
+import threading
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import torch
+from torch import distributed
 
 from utils.errors import InputError, first_line
+
+PATIENCE_MINUTES = 30  # how much longer than the longest work so far the others are waited for
+NOTICE_SECONDS = 60  # a process that has waited for so long says so
 
 
 def choose_device(name: str) -> torch.device:
@@ -54,3 +65,113 @@ def memory_errors(cure: str) -> Iterator[None]:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         raise InputError(f"out of memory ({first_line(error)}); {cure}") from None
+
+
+class Group:
+    """``rank`` of ``world`` processes. On several machines they must see the same files.
+
+    A process never waits for ever: it gives up ``minutes`` after the longest time that ever lay between two meetings
+    of the processes, and ends when the program that started it has ended.
+    """
+
+    def __init__(self, minutes: float = PATIENCE_MINUTES):
+        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        if self.world > 1:
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            # Gloo waits until the watch says stop; NCCL's waiting cannot be seen from here and has a limit of its own.
+            limit = timedelta(minutes=minutes) if torch.cuda.is_available() else timedelta(days=7)
+            self.watch = _Watch(self.rank, 60 * minutes)
+            with self._meeting():
+                distributed.init_process_group(backend, timeout=limit)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that prints and writes."""
+        return self.rank == 0
+
+    def device(self, name: str) -> torch.device:
+        """The torch device ``name`` ("auto": CUDA if there is one); of "cuda", each process gets its own."""
+        device = choose_device(name)
+        if str(device) == "cuda" and self.world > 1:
+            device = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+        return device
+
+    def share_of(self, count: int) -> int:
+        """This process's part of the ``count`` cores of its machine."""
+        return max(1, count // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all ranks, as a new one."""
+        total = value.clone(memory_format=torch.contiguous_format)
+        with self._meeting():
+            distributed.all_reduce(total)
+        return total
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world > 1:
+            with self._meeting():
+                distributed.barrier()
+
+    def gather(self, items: list) -> list:
+        """The lists of all ranks as one, on every rank."""
+        if self.world == 1:
+            return items
+        parts = [None] * self.world
+        with self._meeting():
+            distributed.all_gather_object(parts, items)
+        return [item for part in parts for item in part]
+
+    def close(self) -> None:
+        if self.world > 1:
+            distributed.destroy_process_group()
+
+    @contextlib.contextmanager
+    def _meeting(self) -> Iterator[None]:
+        """All that waits for the other processes; InputError if one of them has ended."""
+        self.watch.arrive()
+        try:
+            yield
+        except RuntimeError as error:
+            raise InputError(f"rank {self.rank}: another process of this run has ended ({first_line(error)})") from None
+        finally:
+            self.watch.leave()
+
+
+class _Watch:
+    """Looks, beside the work, whether this process waits for too long or its parent has ended, and then ends it."""
+
+    def __init__(self, rank, seconds):
+        self.rank, self.seconds, self.parent = rank, seconds, os.getppid()
+        self.waiting_since, self.left, self.longest, self.noticed = None, time.monotonic(), 0.0, False
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def arrive(self):
+        now = time.monotonic()
+        self.longest = max(self.longest, now - self.left)
+        self.waiting_since = now
+
+    def leave(self):
+        self.left, self.waiting_since, self.noticed = time.monotonic(), None, False
+
+    def _look(self):
+        while True:
+            time.sleep(1)
+            if os.getppid() != self.parent:
+                self._end("the program that started it has ended")
+            since = self.waiting_since
+            waited = 0 if since is None else time.monotonic() - since
+            if waited > NOTICE_SECONDS and not self.noticed:
+                self.noticed = True
+                print(
+                    f"rank {self.rank} has waited for the other processes for {waited:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            if waited > self.longest + self.seconds:
+                self._end(f"the other processes did not answer for {waited / 60:.0f} minutes (--rank_timeout)")
+
+    def _end(self, reason):
+        # What waits inside a library cannot be interrupted: no other way out.
+        print(f"error: rank {self.rank}: {reason}; the same command goes on", file=sys.stderr, flush=True)
+        os._exit(2)
