@@ -63,7 +63,7 @@ class RunFolder:
         known = self._read(DATA)
         if known.get("splits", data_state["splits"]) != data_state["splits"]:
             raise InputError(f"{self.path}: the splits have changed since this run; {START_ANEW}")
-        if not any(data_state["files"].values()):
+        if not all(data_state["files"].values()):
             logger.warning("the features of this run are not there, and could not be compared")
             return True
         return known.get("files") in (None, data_state["files"])
@@ -115,7 +115,7 @@ class RunFolder:
 
     def finish(self, results: dict, data: dict) -> RunResults:
         """Write ``results.json``: where it stands, the run is complete. ``data``: IncrementalData.description."""
-        rests_on = {"versions": environment(), "data": data["digests"], "code": code_digests() | self.code}
+        rests_on = {"versions": environment(), "data": data["digests"], "code": self.code}
         content = results | {"arguments": vars(self.args), **rests_on}
         if self.is_main:
             write_json(self.file(RESULTS), content)

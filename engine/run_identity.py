@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import hashlib
 import os
 import platform
@@ -20,8 +21,7 @@ from utils.datasets import find_dataset
 # Options that have a place of their own in the name of a run.
 IN_NAME = ("dataset", "method", "modality", "classifier", "variant", "seed")
 LONGEST_NAME = 150
-# Rooms that show numbers and do not compute them.
-NOT_COMPUTING = ("reporting", "tests", "benchmarks", "extraction")
+COMPUTING = ("engine", "features", "model", "splits", "utils")  # rooms on which the numbers of any run may depend
 
 
 def defining(args: argparse.Namespace | dict) -> dict:
@@ -60,21 +60,15 @@ def _overrides(args, method):
 
 
 def code_digests() -> dict[str, str]:
-    """A digest of every file of the project that this process has loaded to compute with, by its path."""
-    paths = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
-    inside = {os.path.relpath(path, PROJECT) for path in paths if path.startswith(PROJECT + os.sep)}
-    computing = sorted(path for path in inside if "." not in os.path.dirname(path) and not _only_shows(path))
-    return {path: _digest(path) for path in computing}
+    """A digest of each file of the project that computes, by its path; of the methods those that are loaded."""
+    loaded = {f"{name.replace('.', os.sep)}.py" for name in sys.modules if name.startswith("methods.")}
+    paths = [path for room in COMPUTING for path in glob.glob(f"{room}/**/*.py", root_dir=PROJECT, recursive=True)]
+    return {path: _digest(path) for path in sorted(["dataloader.py", *paths, *loaded])}
 
 
 def changed_code(digests: dict[str, str]) -> list[str]:
     """The files whose content is no more what ``code_digests`` found."""
     return [path for path, digest in digests.items() if _digest(path) != digest]
-
-
-def _only_shows(path):
-    room, _, inside = path.partition(os.sep)
-    return room in NOT_COMPUTING if inside else path != "dataloader.py"
 
 
 def _digest(path):

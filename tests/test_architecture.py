@@ -26,7 +26,7 @@ SCRIPTS = [path for path in sorted(REPO.glob("*.py")) if path.stem not in KNOWS]
 FIELD = {"losses", "metrics", "exemplars", "seeding"}
 LAUNCHERS_OWN = {"environment"}  # started by utils/launch.sh
 # Still too long, and about to be cut.
-PENDING = {"features.npy_dict", "dataloader"}
+PENDING = {"features.npy_dict"}
 
 
 def files_of(room):
