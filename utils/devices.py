@@ -154,22 +154,21 @@ class _Watch:
     def leave(self):
         self.left, self.waiting_since, self.noticed = time.monotonic(), None, False
 
-    def _look(self):
+    def _run(self):
         while True:
             time.sleep(1)
-            if os.getppid() != self.parent:
-                self._end("the program that started it has ended")
-            since = self.waiting_since
-            waited = 0 if since is None else time.monotonic() - since
-            if waited > NOTICE_SECONDS and not self.noticed:
-                self.noticed = True
-                print(
-                    f"rank {self.rank} has waited for the other processes for {waited:.0f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            if waited > self.longest + self.seconds:
-                self._end(f"the other processes did not answer for {waited / 60:.0f} minutes (--rank_timeout)")
+            self.look()
+
+    def look(self):
+        if os.getppid() != self.parent:
+            self._end("the program that started it has ended")
+        since = self.waiting_since
+        waited = 0 if since is None else time.monotonic() - since
+        if waited > NOTICE_SECONDS and not self.noticed:
+            self.noticed = True
+            print(f"rank {self.rank} waits for the other processes, {waited:.0f} s now", file=sys.stderr, flush=True)
+        if waited > self.longest + self.seconds:
+            self._end(f"the other processes did not answer for {waited / 60:.0f} minutes (--rank_timeout)")
 
     def _end(self, reason):
         # What waits inside a library cannot be interrupted: no other way out.
