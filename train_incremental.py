@@ -22,7 +22,6 @@ from engine.step_log import log_to_file, logger, setup_logging
 from engine.tasks import make_tasks
 from features.cache import CacheOptions
 from model.network import PRECISIONS
-from reporting.run_figures import draw_run
 from reporting.tables import results_rows, text_table
 from utils.devices import Group, check_precision, make_deterministic, memory_errors
 from utils.errors import command
@@ -45,6 +44,8 @@ def main(arguments=None):
     folder = RunFolder(args, method, group.is_main)
     results = finished(args, method, device, folder) or train(args, method, tasks, device, group, folder)
     report_run(args, results)
+    if folder.is_main:
+        draw(results)
     logger.info(f"\nDone: results, curves and checkpoints are in {os.path.relpath(folder.path)}")
     group.close()
 
@@ -72,10 +73,7 @@ def train(args, method, tasks, device, group, folder):
         make_deterministic(args.precision)
         with memory_errors(LOWER_MEMORY):
             results = run(method(args, data, device), tasks, Recorder(folder, tensorboard))
-        results = folder.finish(results, description)
-        if folder.is_main:
-            draw_run(results)
-    return results
+        return folder.finish(results, description)
 
 
 def open_run_data(args, method, device, group=None):
@@ -94,6 +92,13 @@ def open_run_data(args, method, device, group=None):
         needs_tokens=method.needs_tokens(args.modality),
         cache=cache,
     )
+
+
+def draw(results):
+    """Draw those of the run's pictures that are not there."""
+    from reporting.run_figures import draw_run  # only now: matplotlib takes half a second
+
+    draw_run(results)
 
 
 def report_run(args, results):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from engine.run_files import RunResults, read_epochs
-from reporting.style import COLOURS, figure_style, new_figure, render
-from utils.files import write_bytes
+from reporting.style import COLOURS, figure_style, new_figure, save
 
 
 def draw_run(results: RunResults) -> None:
-    """Draw a finished run into the ``figures/`` of its folder."""
-    folder, epochs = results.folder, read_epochs(results.folder)
+    """Draw a finished run into the ``figures/`` of its folder, as far as it is not drawn there."""
+    epochs = read_epochs(results.folder)
+    steps = sorted({step for step, _ in epochs.get("val_res", {})})
+    drawings = {f"step_{step}": partial(_draw_epochs, step, epochs, results) for step in steps}
+    os.makedirs(os.path.join(results.folder, "figures"), exist_ok=True)
     with figure_style():
-        for step in sorted({step for step, _ in epochs.get("val_res", {})}):
-            _save(_draw_epochs(step, epochs, results), folder, f"step_{step}.png")
-        _save(_draw_accuracy(results), folder, "accuracy.png")
+        for name, draw in (drawings | {"accuracy": partial(_draw_accuracy, results)}).items():
+            stem = os.path.join(results.folder, "figures", name)
+            if not os.path.exists(f"{stem}.png"):
+                save(draw(), stem, ("png",))
 
 
 def _draw_epochs(step, epochs, results):
@@ -51,7 +55,3 @@ def _draw_accuracy(results):
 
 def _classes_seen(results):
     return [len(counts) for counts in results.confusion]
-
-
-def _save(figure, folder, name):
-    write_bytes(os.path.join(folder, "figures", name), render(figure, ("png",))["png"])

@@ -54,12 +54,6 @@ def atomic_path(path: str | os.PathLike) -> Iterator[str]:
         raise
 
 
-def write_bytes(path: str | os.PathLike, content: bytes):
-    """Write ``content`` to ``path`` atomically."""
-    with atomic_path(path) as aside, open(aside, "wb") as file:
-        file.write(content)
-
-
 def write_text(path: str | os.PathLike, text: str):
     """Write ``text`` (UTF-8) to ``path`` atomically."""
     with atomic_path(path) as aside, open(aside, "w", encoding="utf-8") as file:
