@@ -1,10 +1,16 @@
 """The methods: each file of the folder ``methods/`` is one, found by its name."""
 
+from __future__ import annotations
+
 import importlib
 import os
 import pkgutil
+from typing import TYPE_CHECKING
 
 from utils.errors import InputError
+
+if TYPE_CHECKING:
+    from engine.learner import Learner
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "methods")
 
