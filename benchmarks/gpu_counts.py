@@ -12,6 +12,7 @@ goes to the command, for example ``-- --device_cache 0``. It needs a GPU, or a s
 
 import argparse
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -151,7 +152,7 @@ class Meter:
                 setattr(learner, name, self._around(getattr(learner, name), getattr(self, name)))
         self.has_epochs = hasattr(learner, "train_epoch")
         if is_hollow():
-            import hollow
+            hollow = importlib.import_module("hollow")
 
             hollow.patch_sizes()  # values are lost there: sizes that depend on them, and cuSOLVER, need a filler
         try:

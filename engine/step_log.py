@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -72,7 +73,8 @@ def check_epoch_lines(lines: list[str]) -> None:
     """ValueError if these are not lines of ``epochs.csv``."""
     for line in lines:
         step, epoch, _, value = line.split(",")
-        int(step), int(epoch), float(value)
+        if int(step) < 0 or int(epoch) < 0 or not math.isfinite(float(value)):
+            raise ValueError(f"{line!r} is no line of epochs.csv")
 
 
 class StepLog:
