@@ -6,7 +6,8 @@ import os
 import h5py
 import numpy as np
 
-from features.npy_dict import ArrayInFile, map_npy_dict
+from features.npy_dict import map_npy_dict
+from features.pickled_arrays import ArrayInFile
 from utils.errors import InputError
 from utils.files import RandomAccessFile
 

@@ -11,7 +11,7 @@ import os
 
 import numpy as np
 
-from features.npy_dict import ArrayInFile
+from features.pickled_arrays import ArrayInFile
 from features.sources import FILES, Features, open_source, source_file
 from utils.errors import InputError
 from utils.files import RandomAccessFile
