@@ -53,7 +53,9 @@ def main(arguments=None):
         # Once more: an ffmpeg that outlived a killed run may have written on for a while.
         remove_partial(folder.audios, folder.frames)
         tried = {
-            (video, what) for video in ids for what in ("video", *(WHAT[sense] for sense in MODALITIES[args.modality]))
+            (video, what)
+            for video in ids
+            for what in ("video", *(WHAT[modality] for modality in MODALITIES[args.modality]))
         }
         path = write_failures(folder.path, failures, tried)
     report(args, folder, videos, failures, new, there, path)
@@ -81,9 +83,9 @@ def parse(arguments):
 
 
 def recorded_options(args):
-    senses = MODALITIES[args.modality]
-    audio = {"sample_rate": args.sample_rate} if "audio" in senses else {}
-    visual = {"frame_rate": args.frame_rate, "short_side": args.short_side} if "visual" in senses else {}
+    modalities = MODALITIES[args.modality]
+    audio = {"sample_rate": args.sample_rate} if "audio" in modalities else {}
+    visual = {"frame_rate": args.frame_rate, "short_side": args.short_side} if "visual" in modalities else {}
     return audio | visual
 
 
@@ -99,24 +101,24 @@ def split_by_folder(args, videos):
 
 
 def extract(args, folder, videos, ids):
-    """Work on all ``ids``; return the failures and, per sense, how many clips are new and how many were there."""
-    senses = MODALITIES[args.modality]
+    """Work on all ``ids``; return the failures and, per modality, how many clips are new and how many were there."""
+    modalities = MODALITIES[args.modality]
     failures, todo = [], []
-    new, there = dict.fromkeys(senses, 0), dict.fromkeys(senses, 0)
+    new, there = dict.fromkeys(modalities, 0), dict.fromkeys(modalities, 0)
     for video in ids:
-        missing = [sense for sense in senses if not folder.has(sense, video)]
-        for sense in set(senses) - set(missing):
-            there[sense] += 1
+        missing = [modality for modality in modalities if not folder.has(modality, video)]
+        for modality in set(modalities) - set(missing):
+            there[modality] += 1
         problem = file_problem(videos, video) if missing else None
         if problem:
             failures.append(Failure(video, "video", problem))
         else:
-            todo += [(sense, video) for sense in missing]
-    for sense, video, reason in in_parallel(args, folder, videos, todo):
+            todo += [(modality, video) for modality in missing]
+    for modality, video, reason in in_parallel(args, folder, videos, todo):
         if reason is None:
-            new[sense] += 1
+            new[modality] += 1
         else:
-            failures.append(Failure(video, WHAT[sense], reason))
+            failures.append(Failure(video, WHAT[modality], reason))
     return failures, new, there
 
 
@@ -132,12 +134,13 @@ def file_problem(videos, video):
 
 
 def in_parallel(args, folder, videos, todo):
-    """Yield (sense, id, reason of failure or None) as clips are done, ``num_workers`` at a time."""
+    """Yield (modality, id, reason of failure or None) as clips are done, ``num_workers`` at a time."""
     # Threads suffice: each waits for an ffmpeg process, which does the work on one core.
     pool = ThreadPoolExecutor(args.num_workers)
     try:
         work = [
-            pool.submit(extract_one, args, folder, videos.files_of(video)[0], sense, video) for sense, video in todo
+            pool.submit(extract_one, args, folder, videos.files_of(video)[0], modality, video)
+            for modality, video in todo
         ]
         for done in tqdm(as_completed(work), total=len(work), desc="sound and frames", unit="file", disable=None):
             yield done.result()
@@ -145,22 +148,23 @@ def in_parallel(args, folder, videos, todo):
         pool.shutdown(cancel_futures=True)
 
 
-def extract_one(args, folder, path, sense, video):
+def extract_one(args, folder, path, modality, video):
     try:
-        if sense == "audio":
+        if modality == "audio":
             extract_wav(path, folder.wav(video), args.sample_rate, args.timeout)
         else:
             extract_frames(path, folder.frames_of(video), args.frame_rate, args.short_side, args.timeout)
     except MediaError as error:
-        return sense, video, str(error)
+        return modality, video, str(error)
     except OSError as error:
-        return sense, video, f"{error.strerror}: {error.filename}"
-    return sense, video, None
+        return modality, video, f"{error.strerror}: {error.filename}"
+    return modality, video, None
 
 
 def report(args, folder, videos, failures, new, there, path):
     done = ", ".join(
-        f"{WHAT[sense]} of {new[sense]} clips ({there[sense]} were there)" for sense in MODALITIES[args.modality]
+        f"{WHAT[modality]} of {new[modality]} clips ({there[modality]} were there)"
+        for modality in MODALITIES[args.modality]
     )
     ignored = f"; {videos.ignored} files that are no videos ignored" if videos.ignored else ""
     print(f"Wrote {done} to {folder.path}; {summary(failures)}, listed in {path}{ignored}")

@@ -43,17 +43,22 @@ def main(arguments=None):
         args.num_workers = group.share_of(cores())
     raw = MediaFolder(args.raw_root, args.dataset)
     data = os.path.join(args.data_root, find_dataset(args.dataset).folder)
-    ids, senses = clips_of(args, raw), MODALITIES[args.modality]
+    ids, modalities = clips_of(args, raw), MODALITIES[args.modality]
     # All that can be refused is refused before the first clip.
-    encoders = {sense: BUILD[sense](args, raw) for sense in senses}
+    encoders = {modality: BUILD[modality](args, raw) for modality in modalities}
     os.makedirs(data, exist_ok=True)
-    with file_lock(os.path.join(data, ".extraction.lock"), data) if group.is_main else nullcontext():
-        writers = {sense: open_writer(args, raw, data, sense, encoders[sense], group) for sense in senses}
+    with file_lock(os.path.join(data, ".extraction.lock"), data) if group.leads else nullcontext():
+        writers = {
+            modality: open_writer(args, raw, data, modality, encoders[modality], group) for modality in modalities
+        }
         group.barrier()
-        done = [extract_sense(args, raw, sense, ids, encoders[sense], writers[sense], group) for sense in senses]
-        if group.is_main:
+        done = [
+            extract_modality(args, raw, modality, ids, encoders[modality], writers[modality], group)
+            for modality in modalities
+        ]
+        if group.leads:
             failures = [failure for _, failed in done for failure in failed]
-            path = write_failures(data, failures, {(video, WHAT[sense]) for video in ids for sense in senses})
+            path = write_failures(data, failures, {(video, WHAT[modality]) for video in ids for modality in modalities})
             print(f"Wrote {' and '.join(line for line, _ in done)}; {summary(failures)}, listed in {path}")
     group.close()
 
@@ -84,40 +89,40 @@ def parse(arguments):
 
 def clips_of(args, raw):
     """The ids to work on, whether or not all have sound and frames; InputError if none has."""
-    there = {sense: raw.extracted(sense) for sense in MODALITIES[args.modality]}
-    for sense in (sense for sense, videos in there.items() if not videos):
-        folder = raw.audios if sense == "audio" else raw.frames
+    there = {modality: raw.extracted(modality) for modality in MODALITIES[args.modality]}
+    for modality in (modality for modality, videos in there.items() if not videos):
+        folder = raw.audios if modality == "audio" else raw.frames
         raise InputError(f"{folder}: nothing in it; run sh extract_audios_frames.sh '{args.dataset}' first")
     ids = wanted_ids(args.dataset, args.data_root, args.id_file, args.all)
     return sorted(set().union(*there.values())) if ids is None else ids
 
 
-def open_writer(args, raw, data, sense, encoder, group):
-    """The writer of one sense; the leading rank clears up after killed runs and checks what is there."""
-    if encoder.left_out and group.is_main:
+def open_writer(args, raw, data, modality, encoder, group):
+    """The writer of one modality; the leading rank clears up after killed runs and checks what is there."""
+    if encoder.left_out and group.leads:
         print(f"{encoder.name}: keys of the checkpoint that are not used: {', '.join(encoder.left_out)}")
-    writer = FeatureWriter(os.path.join(data, FILES[sense]), attributes(args, raw, encoder))
-    if group.is_main:
+    writer = FeatureWriter(os.path.join(data, FILES[modality]), attributes(args, raw, encoder))
+    if group.leads:
         writer.path.parent.mkdir(exist_ok=True)
         writer.clean()
         writer.check()
     return writer
 
 
-def extract_sense(args, raw, sense, ids, encoder, writer, group):
-    """Extract the features of one sense; return a line on what was written, and the failures of all ranks."""
-    paths = {video: raw.wav(video) if sense == "audio" else raw.frames_of(video) for video in ids}
+def extract_modality(args, raw, modality, ids, encoder, writer, group):
+    """Extract the features of one modality; return a line on what was written, and the failures of all ranks."""
+    paths = {video: raw.wav(video) if modality == "audio" else raw.frames_of(video) for video in ids}
     merged = writer.merged()
-    missing = [video for video in ids if video not in merged and not raw.has(sense, video)]
+    missing = [video for video in ids if video not in merged and not raw.has(modality, video)]
     # Batches are planned without regard to parts: a run that goes on makes the same ones, and skips those it has.
     planned = plan_batches(set(ids) - merged - set(missing), args.batch_size, group.rank, group.world)
     written = writer.written()
     batches = [[video for video in batch if video not in written] for batch in planned]
-    options = SimpleNamespace(**vars(args), what=WHAT[sense], show_progress=group.is_main)
+    options = SimpleNamespace(**vars(args), what=WHAT[modality], show_progress=group.leads)
     count, failures = extract_features(encoder, writer, list(filter(None, batches)), paths, options)
     count, failures = sum(group.gather([count])), group.gather(failures)
-    line = group.is_main and f"{sense} features of {count} clips ({writer.merge()} in all) to {writer.path}"
-    return line, failures + missing_inputs(raw, sense, missing)
+    line = group.leads and f"{modality} features of {count} clips ({writer.merge()} in all) to {writer.path}"
+    return line, failures + missing_inputs(raw, modality, missing)
 
 
 def build_audio(args, raw):
@@ -146,12 +151,12 @@ def attributes(args, raw, encoder):
     }
 
 
-def missing_inputs(raw, sense, videos):
+def missing_inputs(raw, modality, videos):
     """Failures of clips without sound or frames, with the reason that the first step gave."""
-    step = "audio" if sense == "audio" else "frames"
+    step = "audio" if modality == "audio" else "frames"
     known = {(failure.id, failure.what): failure.reason for failure in read_failures(raw.path)}
     return [
-        Failure(v, WHAT[sense], known.get((v, step)) or known.get((v, "video")) or f"no {step} extracted yet")
+        Failure(v, WHAT[modality], known.get((v, step)) or known.get((v, "video")) or f"no {step} extracted yet")
         for v in videos
     ]
 

@@ -26,20 +26,20 @@ class MediaFolder:
     def frames_of(self, video):
         return os.path.join(self.frames, video)
 
-    def has(self, sense, video):
+    def has(self, modality, video):
         """Whether the sound ("audio") or the frames ("visual") of a clip are there; what is there is whole."""
-        path = self.wav(video) if sense == "audio" else os.path.join(self.frames_of(video), FIRST_FRAME)
+        path = self.wav(video) if modality == "audio" else os.path.join(self.frames_of(video), FIRST_FRAME)
         return os.path.exists(path)
 
-    def extracted(self, sense):
+    def extracted(self, modality):
         """The ids whose sound or frames are there, sorted."""
-        folder = self.audios if sense == "audio" else self.frames
+        folder = self.audios if modality == "audio" else self.frames
         if not os.path.isdir(folder):
             return []
         names = (name for name in os.listdir(folder) if not name.startswith("."))
-        if sense == "audio":
+        if modality == "audio":
             names = (name.removesuffix(".wav") for name in names if name.endswith(".wav"))
-        return sorted(video for video in names if self.has(sense, video))
+        return sorted(video for video in names if self.has(modality, video))
 
     def record(self):
         """How sound and frames were made: sample_rate, frame_rate, short_side, ffmpeg; {} if they are not ours."""

@@ -12,56 +12,58 @@ from utils.errors import InputError, MediaError
 
 
 class ClipFeatures:
-    """``features(video file)`` for the senses of a run, as its features were made.
+    """``features(video file)`` for the modalities of a run, as its features were made.
 
-    ``made``: sense -> attributes that the extraction recorded. ``checkpoints``: sense -> file of the encoder's weights,
-    where it is not the recorded one. InputError if the weights are others than those of the run.
+    ``provenance``: modality -> attributes that the extraction recorded. ``checkpoints``: modality -> file of the
+    encoder's weights, where it is not the recorded one. InputError if the weights are others than those of the run.
     """
 
-    def __init__(self, made, senses, checkpoints, frame_rate, device):
-        self.made, self.device = {sense: made.get(sense) or {} for sense in senses}, device
+    def __init__(
+        self, provenance: dict, modalities: tuple[str, ...], checkpoints: dict, frame_rate: int, device: torch.device
+    ):
+        self.provenance, self.device = {modality: provenance.get(modality) or {} for modality in modalities}, device
         self.encoders, self.frame_rate = {}, frame_rate
-        for sense in senses:
-            self.encoders[sense] = self._build(sense, checkpoints.get(sense))
-            self.encoders[sense].network.to(device).eval()
+        for modality in modalities:
+            self.encoders[modality] = self._build(modality, checkpoints.get(modality))
+            self.encoders[modality].network.to(device).eval()
 
-    def __call__(self, video):
-        """Sense -> array of one clip; MediaError if it has no sound or no frames."""
+    def __call__(self, video: str) -> dict[str, np.ndarray]:
+        """Modality -> array of one clip; MediaError if it has no sound or no frames."""
         with tempfile.TemporaryDirectory() as folder:
-            return {sense: self._feature(sense, video, folder) for sense in self.encoders}
+            return {modality: self._feature(modality, video, folder) for modality in self.encoders}
 
-    def _feature(self, sense, video, folder):
-        made, path = self.made[sense], os.path.join(folder, sense)
-        if sense == "audio":
+    def _feature(self, modality, video, folder):
+        provenance, path = self.provenance[modality], os.path.join(folder, modality)
+        if modality == "audio":
             extract_wav(video, path, self.sample_rate)
         else:
-            rate = made.get("frame_rate", self.frame_rate)
-            extract_frames(video, path, rate, made.get("short_side", 0))
-        encoder = self.encoders[sense]
+            rate = provenance.get("frame_rate", self.frame_rate)
+            extract_frames(video, path, rate, provenance.get("short_side", 0))
+        encoder = self.encoders[modality]
         with torch.inference_mode():
             feature = encoder.network(encoder.prepare(path)[None].to(self.device))[0].float().cpu().numpy()
         if not np.isfinite(feature).all():
-            raise MediaError(f"its {sense} feature holds values that are not finite")
-        return feature.astype(made.get("feature_dtype", "float32"))
+            raise MediaError(f"its {modality} feature holds values that are not finite")
+        return feature.astype(provenance.get("feature_dtype", "float32"))
 
     @property
     def sample_rate(self):
-        return int(self.made["audio"].get("sample_rate") or DEFAULT_SAMPLE_RATE)
+        return int(self.provenance["audio"].get("sample_rate") or DEFAULT_SAMPLE_RATE)
 
-    def _build(self, sense, checkpoint):
-        made = self.made[sense]
-        recorded = made.get("checkpoint")
+    def _build(self, modality, checkpoint):
+        provenance = self.provenance[modality]
+        recorded = provenance.get("checkpoint")
         file = checkpoint or (recorded if recorded and os.path.exists(recorded) else None)
-        if sense == "audio":
-            name = made.get("encoder", "audiomae")
-            encoder = build_audio_encoder(name, file, self.sample_rate, bool(made.get("normalize_fbank", False)))
+        if modality == "audio":
+            name = provenance.get("encoder", "audiomae")
+            encoder = build_audio_encoder(name, file, self.sample_rate, bool(provenance.get("normalize_fbank", False)))
         else:
-            name = made.get("encoder", "videomae")
-            encoder = build_visual_encoder(name, file, made.get("pooling") == "pooled")
-        known, now = made.get("checkpoint_sha256"), encoder.attributes.get("checkpoint_sha256")
-        if known and known != now:
+            name = provenance.get("encoder", "videomae")
+            encoder = build_visual_encoder(name, file, provenance.get("pooling") == "pooled")
+        sha256 = provenance.get("checkpoint_sha256")
+        if sha256 and sha256 != encoder.attributes.get("checkpoint_sha256"):
             raise InputError(
-                f"--{sense}_checkpoint: not the weights that made the features of the run ({recorded}, sha256"
-                f" {known[:12]}...); give those"
+                f"--{modality}_checkpoint: not the weights that made the features of the run ({recorded}, sha256"
+                f" {sha256[:12]}...); give those"
             )
         return encoder

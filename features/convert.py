@@ -31,14 +31,17 @@ from utils.errors import InputError, command
 from utils.files import TEMPORARY, atomic_path, file_lock, remove, write_json
 
 
-def convert(source, folder, sense, dtype, skip_bad=False):
-    """Write the store of ``sense`` from ``source``, all or nothing. Returns clips, bytes, and the ids left out."""
+def convert(source, folder, modality, dtype, skip_bad=False):
+    """Write the store of ``modality`` from ``source``, all or nothing. Returns clips, bytes, and the ids left out."""
     ids = source.all_ids()
     if not ids:
         raise InputError(f"{source.path}: holds no clip; extract some")
-    shape = common_shape(source, ids, (1,) if sense == "audio" else (2, 3))
-    path, tag = index_path(folder, sense), os.urandom(4).hex()
-    index = {"array": f"{sense}_store-{tag}.npy", "means": f"{sense}_means-{tag}.npy" if sense == "visual" else None}
+    shape = common_shape(source, ids, (1,) if modality == "audio" else (2, 3))
+    path, tag = index_path(folder, modality), os.urandom(4).hex()
+    index = {
+        "array": f"{modality}_store-{tag}.npy",
+        "means": f"{modality}_means-{tag}.npy" if modality == "visual" else None,
+    }
     files = [os.path.join(os.path.dirname(path), name) for name in index.values() if name]
     _clean(path)
     try:
@@ -119,9 +122,11 @@ def _clean(path):
     with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
         index = json.load(file)
         named = {index["array"], index["means"]}
-    folder, sense = os.path.dirname(path), os.path.basename(path).removesuffix("_store.json")
+    folder, modality = os.path.dirname(path), os.path.basename(path).removesuffix("_store.json")
     for name in os.listdir(folder):
-        ours = name.removeprefix(TEMPORARY).startswith((f"{sense}_store-", f"{sense}_means-")) and name.endswith(".npy")
+        ours = name.removeprefix(TEMPORARY).startswith((f"{modality}_store-", f"{modality}_means-")) and name.endswith(
+            ".npy"
+        )
         if ours and name not in named:
             remove(os.path.join(folder, name))
 
@@ -130,13 +135,13 @@ def _clean(path):
 def main(arguments=None):
     args = parse(arguments)
     folder = dataset_folder(args.data_root, args.dataset)
-    for sense in MODALITIES[args.modality]:
-        source = open_source(folder, sense)
-        with file_lock(index_path(folder, sense) + ".lock", "this store"):
-            count, size, skipped = convert(source, folder, sense, args.dtype, args.skip_bad)
+    for modality in MODALITIES[args.modality]:
+        source = open_source(folder, modality)
+        with file_lock(index_path(folder, modality) + ".lock", "this store"):
+            count, size, skipped = convert(source, folder, modality, args.dtype, args.skip_bad)
         left_out = f"; left out {len(skipped)} with bad values: {', '.join(skipped[:5])}" if skipped else ""
         print(
-            f"Wrote {os.path.relpath(index_path(folder, sense))}: {count} clips, {size / 1e9:.2f} GB, {args.dtype},"
+            f"Wrote {os.path.relpath(index_path(folder, modality))}: {count} clips, {size / 1e9:.2f} GB, {args.dtype},"
             f" from {os.path.basename(source.path)}{left_out}"
         )
 
@@ -144,7 +149,7 @@ def main(arguments=None):
 def parse(arguments):
     parser = OneLineParser(prog="convert.py", description="Convert features to the form that trains fastest.")
     parser.add_argument("--dataset", required=True, help="AVE, ksounds, VGGSound_100, or your own folder under data/")
-    parser.add_argument("--modality", choices=MODALITIES, default="audio-visual", help="which senses to convert")
+    parser.add_argument("--modality", choices=MODALITIES, default="audio-visual", help="what to convert")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="type of the values stored")
     parser.add_argument("--data_root", default=DATA_ROOT, help="folder of the data sets' folders")
     parser.add_argument("--skip_bad", action="store_true", help="leave out clips whose values are not finite")

@@ -22,7 +22,7 @@ DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
 
 
 class Features:
-    """The features of one sense: ``features[id]`` is an array; ``attributes`` say how they were made, if known.
+    """The features of one modality: ``features[id]`` is an array; ``attributes`` say how they were made, if known.
 
     ``checked``: whether every value is known to be finite; ``means``: the mean token of each clip, if it is stored.
     """
@@ -115,20 +115,21 @@ class HDF5Features(Features):
         raise InputError(f"{self.path}: {video!r} is a group, expected one data set per video id")
 
 
-def source_file(folder, sense):
-    """The path of the features of one sense under a data set's folder, HDF5 before ``.npy``; None if there is none."""
-    subfolder, names = FILES[sense]
+def source_file(folder, modality):
+    """The path of the features of one modality in a data set's folder, HDF5 before ``.npy``; None if there is none."""
+    subfolder, names = FILES[modality]
     paths = (os.path.join(folder, subfolder, name) for name in names)
     return next(filter(os.path.exists, paths), None)
 
 
-def open_source(folder, sense):
-    """Open the features of one sense ("audio" or "visual") under a data set's folder; nothing else is touched."""
-    path = source_file(folder, sense)
+def open_source(folder, modality):
+    """Open the features of one modality ("audio" or "visual") under a data set's folder; nothing else is touched."""
+    path = source_file(folder, modality)
     if path is None:
-        subfolder, names = FILES[sense]
+        subfolder, names = FILES[modality]
         raise InputError(
-            f"{os.path.join(folder, subfolder)}: no {' or '.join(names)}; download the {sense} features or extract them"
+            f"{os.path.join(folder, subfolder)}: no {' or '.join(names)}; download the {modality} features or extract"
+            " them"
         )
     return HDF5Features(path) if path.endswith(".h5") else DictFeatures(path)
 

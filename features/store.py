@@ -1,4 +1,4 @@
-"""The feature store: all clips of one sense in one array on disk, checked once, read at the speed of the disk.
+"""The feature store: all clips of one modality in one array on disk, checked once, read at the speed of the disk.
 
 ``visual_store.json`` names ids, source and the files ``visual_store-<tag>.npy`` (clips, frames x positions, dims) and,
 for visual features, ``visual_means-<tag>.npy`` (clips, dims), the mean token of each clip. The index is written last
@@ -19,8 +19,8 @@ from utils.files import RandomAccessFile
 CURE = "remove it, or make it again (python features/convert.py)"
 
 
-def index_path(folder, sense):
-    return os.path.join(folder, FILES[sense][0], f"{sense}_store.json")
+def index_path(folder, modality):
+    return os.path.join(folder, FILES[modality][0], f"{modality}_store.json")
 
 
 def fingerprint(path):
@@ -29,22 +29,16 @@ def fingerprint(path):
     return {"name": os.path.basename(path), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
-def feature_files(folder: str, sense: str) -> list[dict]:
-    """Fingerprints of the files of one modality that are there: the index of the store, and the source."""
-    paths = index_path(folder, sense), source_file(folder, sense)
-    return [fingerprint(path) for path in paths if path and os.path.exists(path)]
-
-
-def open_features(folder, sense):
-    """Open the store of one sense if there is one and its source has not changed since, otherwise the source itself."""
-    index, source = index_path(folder, sense), source_file(folder, sense)
+def open_features(folder, modality):
+    """Open the store of one modality if there is one and its source has not changed since, else the source itself."""
+    index, source = index_path(folder, modality), source_file(folder, modality)
     if not os.path.exists(index):
-        return open_source(folder, sense)
+        return open_source(folder, modality)
     store = StoreFeatures(index)
     if source is None or fingerprint(source) == store.source:
         return store
     print(f"{index}: made from another {os.path.basename(source)} than is there now; not used. To use it, {CURE[14:]}")
-    return open_source(folder, sense)
+    return open_source(folder, modality)
 
 
 class StoreFeatures(Features):

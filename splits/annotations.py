@@ -1,20 +1,20 @@
 """Splits from the official annotation files of AVE, VGGSound and Kinetics, and from a user's table or folders."""
 
-import csv
 import os
 import random
 from collections import Counter
 
 from features.npy_dict import load_npy_dict
-from splits.clips import checked_ids
-from splits.draw import draw, shares, source_video
+from splits.clips import Videos, checked_ids
+from splits.draw import by_share, draw, source_video
 from splits.formats import SPLITS, Splits
 from utils.errors import InputError
+from utils.files import read_lines, read_rows, read_table
 
 AVE_FILES = {"train": "trainSet.txt", "val": "valSet.txt", "test": "testSet.txt"}
 
 
-def from_ave(folder):
+def from_ave(folder: str) -> Splits:
     """The official split of AVE (Tian et al., ECCV 2018): lines ``Category&id&quality&start&end`` in three files."""
     rows = [
         (fields[1], fields[0], split)
@@ -24,7 +24,9 @@ def from_ave(folder):
     return _by_side(rows, AVE_CLASSES, folder)
 
 
-def from_kinetics(train_paths, held_out_paths, classes=None, seed=0):
+def from_kinetics(
+    train_paths: list[str], held_out_paths: list[str], classes: list[str] | None = None, seed: int = 0
+) -> Splits:
     """Kinetics-Sounds: training clips from Kinetics' train; the clips of its val and test, half val and half test."""
     classes = classes or KSOUNDS_CLASSES
     rows = [(*clip, "train") for path in train_paths for clip in _kinetics_clips(path, classes)]
@@ -36,7 +38,14 @@ def from_kinetics(train_paths, held_out_paths, classes=None, seed=0):
     return _splits(classes, clips, label, train_paths[0])
 
 
-def from_vggsound(path, classes=None, num_classes=100, counts=(50, 50), seed=0, group_by_video=False):
+def from_vggsound(
+    path: str,
+    classes: list[str] | None = None,
+    num_classes: int = 100,
+    counts: tuple[int, int] = (50, 50),
+    seed: int = 0,
+    group_by_video: bool = False,
+) -> Splits:
     """VGGSound: the official clips of each class pooled, ``counts`` drawn for val and test, the rest for training.
 
     ``path``: the official csv, ``id,start,label,split`` or ``file,label`` a row. ``classes``: names in their order; if
@@ -64,31 +73,24 @@ def from_vggsound(path, classes=None, num_classes=100, counts=(50, 50), seed=0, 
     return _splits(classes, drawn, pool, path)
 
 
-def from_table(path, val, test, seed=0, group_by_video=False):
+def from_table(path: str, val: float, test: float, seed: int = 0, group_by_video: bool = False) -> Splits:
     """A user's csv with the columns video_id and label, without split: shares of each class are drawn.
 
     A column ``source`` names the video that a clip was cut from, for ``group_by_video``.
     """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            table = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable UTF-8 csv file ({error})") from None
-    if not table or not {"video_id", "label"} <= set(table[0]):
-        raise InputError(f"{path}: no rows under a header video_id,label (and split, if you have made one)")
     pool, videos = {}, {}
-    for number, row in enumerate(table, 2):
-        clip, label = ((row[column] or "").strip() for column in ("video_id", "label"))
+    for number, row in read_table(path, ("video_id", "label")):
+        clip, label = (row[column].strip() for column in ("video_id", "label"))
         if not clip or not label:
-            raise InputError(f"{path}, row {number}: empty video_id or label; fill it in or remove the row")
+            raise InputError(f"{path}, line {number}: empty video_id or label; fill it in or remove the line")
         if clip in pool:
-            raise InputError(f"{path}, row {number}: {clip!r} is there already; keep one of the two")
+            raise InputError(f"{path}, line {number}: {clip!r} stands above already; keep one of the two")
         pool[clip], videos[clip] = label, (row.get("source") or "").strip() or source_video(clip)
-    drawn = draw(pool, shares(val, test), seed, videos.get if group_by_video else None)
+    drawn = draw(pool, by_share(val, test), seed, videos.get if group_by_video else None)
     return _splits(list(dict.fromkeys(pool.values())), drawn, pool, path)
 
 
-def from_folders(videos, val, test, seed=0, group_by_video=False):
+def from_folders(videos: Videos, val: float, test: float, seed: int = 0, group_by_video: bool = False) -> Splits:
     """A folder per class (``videos``: see splits.clips.find_videos), classes in alphabetical order, shares drawn."""
     at_top = [clip for clip, label in videos.labels.items() if not label]
     if at_top:
@@ -99,22 +101,18 @@ def from_folders(videos, val, test, seed=0, group_by_video=False):
     if val + test >= 1:
         raise InputError(f"--val {val} and --test {test} leave nothing for training")
     pool = dict(sorted(videos.labels.items()))
-    drawn = draw(pool, shares(val, test), seed, source_video if group_by_video else None)
+    drawn = draw(pool, by_share(val, test), seed, source_video if group_by_video else None)
     return _splits(sorted(set(pool.values())), drawn, pool, videos.folder)
 
 
-def read_class_names(path):
+def read_class_names(path: str) -> list[str]:
     """Names in class order from a text file, one a line, or from the released ``category_encode_dict.npy``."""
     if path.endswith(".npy"):
         names = load_npy_dict(path)
         if not all(isinstance(name, str) and isinstance(index, int) for name, index in names.items()):
             raise InputError(f"{path}: expected a dict of class name -> number")
         return sorted(names, key=names.get)
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            names = [line.strip() for line in file if line.strip()]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a readable UTF-8 text file ({error})") from None
+    names = read_lines(path)
     if not names or len(set(names)) != len(names):
         raise InputError(f"{path}: expected class names, each once, one a line")
     return names
@@ -155,18 +153,11 @@ def _splits(classes, clips, label, where):
 
 def _fields(path, separator, widths):
     """Yield the fields of each line; InputError for one with another number of them."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            for number, fields in enumerate(csv.reader(file, delimiter=separator), 1):
-                if fields and len(fields) not in widths:
-                    expected = " or ".join(map(str, widths))
-                    raise InputError(
-                        f"{path}, line {number}: {len(fields)} fields between {separator!r}, not {expected}"
-                    )
-                if fields:
-                    yield [field.strip() for field in fields]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable UTF-8 annotation file ({error})") from None
+    for number, fields in read_rows(path, "annotation file", "download it again", separator):
+        if len(fields) not in widths:
+            expected = " or ".join(map(str, widths))
+            raise InputError(f"{path}, line {number}: {len(fields)} fields between {separator!r}, not {expected}")
+        yield [field.strip() for field in fields]
 
 
 def _vggsound_clip(fields):
@@ -189,16 +180,11 @@ def _official_name(name, official, path):
 
 
 def _kinetics_clips(path, classes):
-    """Yield (YouTube id, class) of the clips of ``classes`` in one of Kinetics' csv files."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if not {"label", "youtube_id"} <= set(rows.fieldnames or ()):
-                raise InputError(f"{path}: no columns label and youtube_id; take Kinetics' csv files that have labels")
-            chosen = set(classes)
-            yield from ((row["youtube_id"], row["label"]) for row in rows if row["label"] in chosen)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable UTF-8 csv file ({error})") from None
+    """Yield (YouTube id, class) of the clips of ``classes`` in one of Kinetics' csv files, those that have labels."""
+    chosen = set(classes)
+    for _, row in read_table(path, ("label", "youtube_id"), cure="take Kinetics' csv files that have labels"):
+        if row["label"] in chosen:
+            yield row["youtube_id"], row["label"]
 
 
 AVE_CLASSES = [

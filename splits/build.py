@@ -14,12 +14,12 @@ if __name__ == "__main__":  # started by its path, Python looks for modules besi
 
 from splits.annotations import from_ave, from_folders, from_kinetics, from_table, from_vggsound, read_class_names
 from splits.clips import find_videos
-from splits.draw import changes, describe, separated
+from splits.draw import changes, describe, separate_by_video
 from splits.formats import SPLITS, read_released_splits, read_splits_csv, write_splits
 from utils.command_line import DATA_ROOT, OneLineParser, not_negative, positive, share
 from utils.datasets import find_dataset
 from utils.errors import InputError, command
-from utils.files import write_text
+from utils.files import read_rows, write_text
 
 
 @command
@@ -62,15 +62,14 @@ def from_release(args):
     splits = read_released_splits(args.folder)
     if not args.group_by_video:
         return splits
-    grouped = separated(splits, args.seed)
+    grouped = separate_by_video(splits, args.seed)
     print(changes(splits, grouped))
     return grouped
 
 
 def from_csv(args):
-    with open(args.table, encoding="utf-8-sig", errors="replace") as file:
-        has_split = "split" in file.readline().strip().split(",")
-    if has_split:
+    _, header = next(read_rows(args.table), (1, []))
+    if "split" in [name.strip() for name in header]:
         return read_splits_csv(args.table, args.classes or "")
     return from_table(args.table, args.val, args.test, args.seed, args.group_by_video)
 

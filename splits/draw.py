@@ -3,19 +3,25 @@
 import random
 import re
 from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from splits.formats import SPLITS, Splits
 
 _CLIP_OF_VIDEO = re.compile(r"(?P<video>.{11})_\d+(_\d+)?")
 
 
-def source_video(clip):
+def source_video(clip: str) -> str:
     """The video that a clip was cut from: the YouTube id of ``<11 characters>_<start>[_<end>]``, else the clip's id."""
     match = _CLIP_OF_VIDEO.fullmatch(clip)
     return match["video"] if match else clip
 
 
-def draw(pool, quota, seed, source=None):
+def draw(
+    pool: dict[str, Hashable],
+    quota: Callable[[int], Sequence[int]],
+    seed: int,
+    source: Callable[[str], str | None] | None = None,
+) -> dict[str, list[str]]:
     """Divide ``pool`` {clip: class} into {"train": [...], "val": [...], "test": [...]}, clips in the pool's order.
 
     ``quota(n)`` gives the numbers of val and test clips for a class of n clips; the rest is for training. ``source``
@@ -35,14 +41,14 @@ def draw(pool, quota, seed, source=None):
             videos = [video for video in by_class[label] if video not in side]
             random.Random(f"{seed}/{split}/{label}").shuffle(videos)
             content = {video: Counter(pool[clip] for clip in groups[video]) for video in videos}
-            side.update(dict.fromkeys(that_fit(videos, content, room, label), split))
+            side.update(dict.fromkeys(take_until_full(videos, content, room, label), split))
     drawn = {"train": [], "val": [], "test": []}
     for clip in pool:
         drawn[side.get(source(clip), "train")].append(clip)
     return drawn
 
 
-def that_fit(videos, content, room, label):
+def take_until_full(videos: list[str], content: dict[str, Counter], room: dict, label: Hashable) -> Iterator[str]:
     """Yield the first ``videos`` that fit into the ``room`` left of every class they hold, until ``label`` is full."""
     for video in videos:
         if room[label] <= 0:
@@ -52,7 +58,7 @@ def that_fit(videos, content, room, label):
             yield video
 
 
-def shares(val, test):
+def by_share(val: float, test: float) -> Callable[[int], Sequence[int]]:
     """A quota for ``draw``: these shares of each class, one clip at least where the share is not 0 and two remain."""
 
     def quota(size):
@@ -62,7 +68,7 @@ def shares(val, test):
     return quota
 
 
-def separated(splits, seed=0, source=source_video):
+def separate_by_video(splits: Splits, seed: int = 0, source: Callable[[str], str] = source_video) -> Splits:
     """Splits in which all clips of a video are on one side, and each class has as many on each side as it can.
 
     A video with clips on two sides goes to training; validation and test then get from training, up to the numbers
@@ -73,7 +79,7 @@ def separated(splits, seed=0, source=source_video):
     for clip in pool:
         groups.setdefault(source(clip), []).append(clip)
     sides = {video: {pool[clip][1] for clip in clips} for video, clips in groups.items()}
-    side = {video: found.copy().pop() if len(found) == 1 else "train" for video, found in sides.items()}
+    side = {video: next(iter(each)) if len(each) == 1 else "train" for video, each in sides.items()}
     content = {video: Counter(pool[clip][0] for clip in clips) for video, clips in groups.items()}
     for split in ("test", "val"):
         room = Counter(splits.clips[split].values())
@@ -83,22 +89,22 @@ def separated(splits, seed=0, source=source_video):
         for label in range(len(splits.classes)):
             videos = [video for video, where in side.items() if where == "train" and content[video][label]]
             random.Random(f"{seed}/{split}/{label}").shuffle(videos)
-            side.update(dict.fromkeys(that_fit(videos, content, room, label), split))
+            side.update(dict.fromkeys(take_until_full(videos, content, room, label), split))
     clips = {split: {} for split in SPLITS}
     for clip, (label, _) in pool.items():
         clips[side[source(clip)]][clip] = label
     return Splits(splits.classes, clips, splits.source)
 
 
-def changes(before, after):
+def changes(before: Splits, after: Splits) -> str:
     """A line on how many clips went from where to where."""
     side = {clip: split for split in SPLITS for clip in before.clips[split]}
     moves = Counter((side[clip], split) for split in SPLITS for clip in after.clips[split] if side[clip] != split)
-    told = [f"{count} from {old} to {new}" for (old, new), count in sorted(moves.items())]
-    return f"moved {sum(moves.values())} clips so that no video is on two sides: {', '.join(told) or 'none'}"
+    counts = [f"{count} from {old} to {new}" for (old, new), count in sorted(moves.items())]
+    return f"moved {sum(moves.values())} clips so that no video is on two sides: {', '.join(counts) or 'none'}"
 
 
-def describe(splits, source=source_video):
+def describe(splits: Splits, source: Callable[[str], str] = source_video) -> str:
     """Counts per split and class, and how many clips share their source video with clips of another split."""
     lines = [f"{len(splits.classes)} classes"]
     for split in SPLITS:

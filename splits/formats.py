@@ -2,25 +2,51 @@
 
 import csv
 import os
+import reprlib
+import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 
 from features.npy_dict import load_npy_dict
 from utils.errors import InputError
-from utils.files import atomic_path, write_text
+from utils.files import atomic_path, read_lines, read_table, write_text
 
 SPLITS = ("train", "val", "test")
 
 
 @dataclass
 class Splits:
-    """``classes``: names in class order. ``clips``: split -> {video id: class index}, in the file's own order."""
+    """``classes``: names in class order. ``clips``: split -> {video id: class index}, in the file's own order.
 
-    classes: list
-    clips: dict
+    InputError naming ``source`` for names that could not be written and read again, or that two classes share.
+    """
+
+    classes: list[str]
+    clips: dict[str, dict[str, int]]
     source: str
 
+    def __post_init__(self):
+        spellings = {}
+        for name in self.classes:
+            if problem := name_problem(name):
+                raise InputError(f"{self.source}: class {name[:60]!r} cannot have this name: {problem}")
+            first = spellings.setdefault(unicodedata.normalize("NFC", name), name)
+            if first != name:
+                raise InputError(
+                    f"{self.source}: classes {ascii(first)} and {ascii(name)} are two spellings of {name!r}; use one"
+                )
 
-def read_splits(folder):
+
+def name_problem(name: str) -> str | None:
+    """Why ``name`` cannot stand in a line of its own and be read again; None if it can."""
+    if name != name.strip() or not name:
+        return "it is empty, or begins or ends with a space"
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
+        return "it holds a control character, or a byte that is not UTF-8"
+    return None
+
+
+def read_splits(folder: str) -> Splits:
     """Read the splits of the data set in ``folder``: ``splits.csv`` if it is there, else the released triple."""
     table = os.path.join(folder, "splits.csv")
     if os.path.exists(table):
@@ -30,11 +56,11 @@ def read_splits(folder):
     raise InputError(f"{folder}: no splits.csv (video_id,label,split) and no all_classId_vid_dict.npy; add one of them")
 
 
-def read_splits_csv(path, classes_path):
+def read_splits_csv(path: str, classes_path: str) -> Splits:
     """Rows ``video_id,label,split``; class order from ``classes.txt`` (a name a line), else of first appearance."""
     clips = {split: {} for split in SPLITS}
     seen, order = {}, {}
-    for number, row in _rows(path):
+    for number, row in read_table(path, ("video_id", "label", "split")):
         video, label, split = (row[column].strip() for column in ("video_id", "label", "split"))
         if split not in clips:
             raise InputError(f"{path}, line {number}: split {split!r} is not one of {', '.join(SPLITS)}")
@@ -50,37 +76,20 @@ def read_splits_csv(path, classes_path):
     return Splits(classes, {split: {v: index[c] for v, c in part.items()} for split, part in clips.items()}, path)
 
 
-def _rows(path):
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = {"video_id", "label", "split"} - set(reader.fieldnames or ())
-            if missing:
-                raise InputError(f"{path}: no column {', '.join(sorted(missing))}; the header is video_id,label,split")
-            for row in reader:
-                if None in row.values() or None in row:
-                    raise InputError(f"{path}, line {reader.line_num}: not as many values as columns; quote commas")
-                yield reader.line_num, row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a readable UTF-8 csv file ({error})") from None
-
-
 def _class_names(path, used):
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            names = [line.strip() for line in file if line.strip()]
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a readable UTF-8 text file ({error})") from None
-    unknown = [name for name in used if name not in set(names)]
+    names = read_lines(path)
+    known = set(names)
+    unknown = [name for name in used if name not in known]
     if unknown:
         raise InputError(f"{path}: label {unknown[0]!r} of splits.csv is not in it; add it, or remove the file")
-    repeated = next((name for name in names if names.count(name) > 1), None)
+    counts = Counter(names)
+    repeated = next((name for name in names if counts[name] > 1), None)
     if repeated is not None:
         raise InputError(f"{path}: class {repeated!r} stands in it twice; keep one of the two")
     return names
 
 
-def read_released_splits(folder):
+def read_released_splits(folder: str) -> Splits:
     """The released triple of 0-d object arrays; clips keep the order of ``all_classId_vid_dict.npy``."""
     path = os.path.join(folder, "all_classId_vid_dict.npy")
     names = _checked(load_npy_dict, os.path.join(folder, "category_encode_dict.npy"), str, int)
@@ -99,13 +108,13 @@ def read_released_splits(folder):
 
 def _add_class(path, clips, split, label, videos, num_classes):
     if not isinstance(label, int) or not 0 <= label < num_classes:
-        raise InputError(f"{path}: class id {label!r} in split {split} is not in category_encode_dict.npy")
+        raise InputError(f"{path}: class id {reprlib.repr(label)} in split {split} is not in category_encode_dict.npy")
     if not isinstance(videos, list) or not all(isinstance(video, str) for video in videos):
         raise InputError(f"{path}: class {label} of split {split} is not a list of video ids")
     for video in videos:
         other = next((name for name, part in clips.items() if video in part), None)
         if other:
-            raise InputError(f"{path}: {video!r} stands twice, in {other} and in {split}; keep one of the two")
+            raise InputError(f"{path}: {reprlib.repr(video)} stands twice, in {other} and {split}; keep one of the two")
         clips[split][video] = label
 
 
@@ -116,10 +125,11 @@ def _check_categories(folder, clips, names):
     categories = load_npy_dict(path)
     for split, part in clips.items():
         for video, label in part.items():
-            told = categories.get(split, {}).get(video) if isinstance(categories.get(split), dict) else None
-            if not isinstance(told, str) or names.get(told) != label:
+            category = categories.get(split, {}).get(video) if isinstance(categories.get(split), dict) else None
+            if not isinstance(category, str) or names.get(category) != label:
                 raise InputError(
-                    f"{path}: {video!r} in {split} is {told!r} here but class {label} in all_classId_vid_dict.npy;"
+                    f"{path}: {reprlib.repr(video)} in {split} is {reprlib.repr(category)}, but class {label} in"
+                    " all_classId_vid_dict.npy;"
                     " take the three files from one release"
                 )
 
@@ -131,7 +141,7 @@ def _checked(load, path, key, value):
     return content
 
 
-def write_splits(folder, splits):
+def write_splits(folder: str, splits: Splits):
     """Write ``splits.csv`` and ``classes.txt`` to ``folder``; read back they give ``splits`` again."""
     os.makedirs(folder, exist_ok=True)
     write_text(os.path.join(folder, "classes.txt"), "".join(f"{name}\n" for name in splits.classes))

@@ -2,17 +2,23 @@
 
 import numpy as np
 
-from splits.formats import SPLITS
+from features.sources import Features
+from splits.formats import SPLITS, Splits
 from utils.errors import InputError
 
 
-def choose_classes(splits, num_classes, class_order_seed):
-    found = len(splits.classes)
-    if not found:
+def choose_classes(
+    splits: Splits, num_classes: int | None, class_order_seed: int | None
+) -> tuple[list[str], dict[str, dict[str, int]]]:
+    """Names and clips of the first ``num_classes`` classes (None: all), in the order that ``class_order_seed`` draws.
+
+    None keeps the order of the splits. The class order is applied here and nowhere else."""
+    available = len(splits.classes)
+    if not available:
         raise InputError(f"{splits.source}: no clip in split train; add some")
-    count = found if num_classes is None else num_classes
-    if not 1 <= count <= found:
-        raise InputError(f"--num_classes {count}: {splits.source} has {found} classes")
+    count = available if num_classes is None else num_classes
+    if not 1 <= count <= available:
+        raise InputError(f"--num_classes {count}: {splits.source} has {available} classes")
     order = np.arange(count)
     if class_order_seed is not None:
         order = np.random.default_rng(class_order_seed).permutation(count)
@@ -24,7 +30,8 @@ def choose_classes(splits, num_classes, class_order_seed):
     return [splits.classes[label] for label in order], clips
 
 
-def drop_missing(feature, clips, allow_missing):
+def drop_missing(feature: Features, clips: dict, allow_missing: bool) -> dict:
+    """``clips`` without those that ``feature`` lacks; InputError for those unless ``allow_missing``."""
     missing = [video for split in SPLITS for video in clips[split] if video not in feature]
     if not missing:
         return clips
@@ -36,7 +43,8 @@ def drop_missing(feature, clips, allow_missing):
     return {split: {v: label for v, label in part.items() if v not in gone} for split, part in clips.items()}
 
 
-def check_classes(source, classes, clips):
+def check_classes(source: str, classes: list[str], clips: dict):
+    """InputError for a split without clips, or a class without clips in one of them."""
     present = {split: set(part.values()) for split, part in clips.items()}
     for split in SPLITS:
         if not present[split]:

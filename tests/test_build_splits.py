@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from splits.annotations import KSOUNDS_CLASSES
 from splits.build import main
-from splits.draw import draw, separated, shares, source_video
+from splits.draw import by_share, draw, separate_by_video, source_video
 from splits.formats import SPLITS, read_released_splits, read_splits
 from tests.helpers.shared import shared
 
@@ -184,12 +184,12 @@ def test_runs_by_its_path_from_another_folder(tmp_path):
 @given(st.dictionaries(st.text(min_size=1), st.sampled_from("abc"), min_size=1), st.integers(0, 9))
 @settings(max_examples=50, deadline=None)
 def test_drawing_keeps_every_clip_once_and_meets_the_quota(pool, seed):
-    drawn = draw(pool, shares(0.2, 0.2), seed)
+    drawn = draw(pool, by_share(0.2, 0.2), seed)
     assert sorted(clip for split in SPLITS for clip in drawn[split]) == sorted(pool)
     sizes = Counter(pool.values())
     for place, split in enumerate(("val", "test")):
         counts = Counter(pool[clip] for clip in drawn[split])
-        assert all(counts[label] == shares(0.2, 0.2)(size)[place] for label, size in sizes.items())
+        assert all(counts[label] == by_share(0.2, 0.2)(size)[place] for label, size in sizes.items())
 
 
 def test_released_splits_without_shared_videos(tmp_path, capsys):
@@ -214,4 +214,4 @@ def test_released_splits_without_shared_videos(tmp_path, capsys):
 
 def test_splits_that_share_nothing_stay_as_they_are(tmp_path):
     before = read_released_splits(shared("data/splits/AVE"))
-    assert separated(before).clips == before.clips
+    assert separate_by_video(before).clips == before.clips
