@@ -1,11 +1,14 @@
 """One look at every feature before it is used: shapes, types, and values that are numbers."""
 
+from collections.abc import Callable, Iterable, Sequence
+
 import numpy as np
 
+from features.sources import Features
 from utils.errors import InputError
 
 
-def common_shape(features, videos, dims):
+def common_shape(features: Features, videos: Sequence[str], dims: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that all ``videos`` share, of as many axes as ``dims`` allow; InputError if shapes or types differ."""
     shape, _ = features.describe(videos[0])
     axes = " or ".join(map(str, dims))
@@ -20,7 +23,12 @@ def common_shape(features, videos, dims):
     return shape
 
 
-def read_all(features, videos, progress, use=None):
+def read_all(
+    features: Features,
+    videos: Sequence[str],
+    progress: Callable[[Sequence[str]], Iterable[str]],
+    use: Callable[[int, np.ndarray], object] | None = None,
+):
     """Read every clip once, give it as ``use(number, array)``; InputError naming the clips with bad values at the end.
 
     ``progress`` wraps the list of videos.
@@ -40,14 +48,7 @@ def read_all(features, videos, progress, use=None):
         )
 
 
-def check_features(features, videos, dims, progress):
-    """``common_shape``, and a look at every value."""
-    shape = common_shape(features, videos, dims)
-    read_all(features, videos, progress)
-    return shape
-
-
-def finite(array):
+def finite(array: np.ndarray) -> bool:
     """Whether all values are finite as float32, which training makes of them (float16 stays what it is)."""
     with np.errstate(all="ignore"):
         array = array.astype(np.float32, copy=False) if array.itemsize > 4 else array
@@ -58,7 +59,10 @@ def finite(array):
 DEFAULT_FRAMES = 8
 
 
-def frames_first(path, shape, num_frames):
+def frames_first(path: str, shape: tuple[int, ...], num_frames: int | None) -> tuple[int, int, int]:
+    """``shape`` of visual tokens, (frames x positions, D) or (frames, positions, D), as the latter.
+
+    InputError if ``num_frames`` (None: 8, or what the shape says) does not fit."""
     if len(shape) == 3:
         if num_frames not in (None, shape[0]):
             raise InputError(f"{path}: holds {shape[0]} frames, --num_frames {num_frames} does not fit; leave it out")

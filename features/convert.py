@@ -4,8 +4,8 @@
     python features/convert.py --dataset AVE
 
 reads each released or extracted file once, checks every value, and writes ``audio_store`` and ``visual_store`` beside
-it, in the memory of a few clips. Training then starts without that pass, and takes the store by itself; the originals
-may be deleted. ``--dtype float16`` halves the size on disk and on the GPU.
+it, in the memory of a few clips, once it has said how much disk that takes. Training then starts without that pass, and
+takes the store by itself; the originals may be deleted. ``--dtype float16`` halves the size on disk and on the GPU.
 """
 
 import os
@@ -14,34 +14,42 @@ import sys
 if __name__ == "__main__":  # started by its path, Python looks for modules beside this file, not in the project
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-import contextlib
-import json
 import math
+import re
+import shutil
 import zlib
 
 import numpy as np
 from tqdm import tqdm
 
 from features.checks import common_shape, finite
-from features.sources import open_source
-from features.store import fingerprint, index_path, read_header
+from features.sources import Features, open_source
+from features.store import fingerprint, index_path, read_header, read_index
 from utils.command_line import DATA_ROOT, OneLineParser
 from utils.datasets import MODALITIES, dataset_folder
 from utils.errors import InputError, command
 from utils.files import TEMPORARY, atomic_path, file_lock, remove, write_json
 
+# A store so many times larger than its source, and larger than this, is not written unless the user says so.
+EXPANSION, LARGE = 16, 2**30
 
-def convert(source, folder, modality, dtype, skip_bad=False):
-    """Write the store of ``modality`` from ``source``, all or nothing. Returns clips, bytes, and the ids left out."""
+
+def convert(
+    source: Features, folder: str, modality: str, dtype: str, skip_bad: bool = False, expand: bool = False
+) -> tuple[int, int, list[str]]:
+    """Write the store of ``modality`` from ``source``, all or nothing. Returns clips, bytes, and the ids left out.
+
+    InputError, before anything is written, if the disk has no room for it, or if it is many times larger than its
+    source and ``expand`` is not set.
+    """
     ids = source.all_ids()
     if not ids:
         raise InputError(f"{source.path}: holds no clip; extract some")
     shape = common_shape(source, ids, (1,) if modality == "audio" else (2, 3))
     path, tag = index_path(folder, modality), os.urandom(4).hex()
-    index = {
-        "array": f"{modality}_store-{tag}.npy",
-        "means": f"{modality}_means-{tag}.npy" if modality == "visual" else None,
-    }
+    _announce(source, os.path.dirname(path), len(ids) * math.prod(shape) * np.dtype(dtype).itemsize, expand)
+    means = f"{modality}_means-{tag}.npy" if modality == "visual" else None
+    index = {"array": f"{modality}_store-{tag}.npy", "means": means}
     files = [os.path.join(os.path.dirname(path), name) for name in index.values() if name]
     _clean(path)
     try:
@@ -54,6 +62,22 @@ def convert(source, folder, modality, dtype, skip_bad=False):
         raise
     _clean(path)
     return len(kept), sum(map(os.path.getsize, files)), skipped
+
+
+def _announce(source, folder, size, expand):
+    """Say how large the store will be; InputError if that cannot be, or can hardly be meant."""
+    held, free = os.path.getsize(source.path), shutil.disk_usage(folder).free
+    if size > free:
+        raise InputError(
+            f"{folder}: the store takes {size / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; make room, or pass"
+            " --dtype float16 for half of it"
+        )
+    if size > LARGE and size > EXPANSION * held and not expand:
+        raise InputError(
+            f"{source.path}: {held / 1e6:.1f} MB would become a store of {size / 1e9:.2f} GB; pass --yes_expand if"
+            " that is meant"
+        )
+    print(f"{os.path.relpath(source.path)}: its store takes {size / 1e9:.2f} GB ({free / 1e9:.2f} GB free)", flush=True)
 
 
 def _write_arrays(source, ids, shape, dtype, files, skip_bad):
@@ -84,7 +108,7 @@ def _write_arrays(source, ids, shape, dtype, files, skip_bad):
     return kept, skipped
 
 
-def token_mean(array):
+def token_mean(array: np.ndarray) -> np.ndarray:
     """The mean token (D,) of tokens (..., D), summed in float64, as float32."""
     return array.reshape(-1, array.shape[-1]).mean(0, dtype=np.float64).astype(np.float32)
 
@@ -117,17 +141,18 @@ def _bar(items, what):
 
 
 def _clean(path):
-    """Remove arrays that no index names: those of a store that was replaced, or of a conversion that was killed."""
-    named = set()
-    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
-        index = json.load(file)
-        named = {index["array"], index["means"]}
+    """Remove arrays that no index names: those of a store that was replaced, or of a conversion that was killed.
+
+    Of an index that cannot be read nobody knows what it names: then all stay until a new one is there.
+    """
+    try:
+        index = read_index(path) if os.path.exists(path) else {"array": None, "means": None}
+    except InputError:
+        return
     folder, modality = os.path.dirname(path), os.path.basename(path).removesuffix("_store.json")
+    arrays = re.compile(rf"({re.escape(TEMPORARY)})?{modality}_(store|means)-[0-9a-f]{{8}}(-[^.]*)?\.npy")
     for name in os.listdir(folder):
-        ours = name.removeprefix(TEMPORARY).startswith((f"{modality}_store-", f"{modality}_means-")) and name.endswith(
-            ".npy"
-        )
-        if ours and name not in named:
+        if arrays.fullmatch(name) and name not in (index["array"], index["means"]):
             remove(os.path.join(folder, name))
 
 
@@ -138,7 +163,7 @@ def main(arguments=None):
     for modality in MODALITIES[args.modality]:
         source = open_source(folder, modality)
         with file_lock(index_path(folder, modality) + ".lock", "this store"):
-            count, size, skipped = convert(source, folder, modality, args.dtype, args.skip_bad)
+            count, size, skipped = convert(source, folder, modality, args.dtype, args.skip_bad, args.yes_expand)
         left_out = f"; left out {len(skipped)} with bad values: {', '.join(skipped[:5])}" if skipped else ""
         print(
             f"Wrote {os.path.relpath(index_path(folder, modality))}: {count} clips, {size / 1e9:.2f} GB, {args.dtype},"
@@ -153,6 +178,9 @@ def parse(arguments):
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="type of the values stored")
     parser.add_argument("--data_root", default=DATA_ROOT, help="folder of the data sets' folders")
     parser.add_argument("--skip_bad", action="store_true", help="leave out clips whose values are not finite")
+    parser.add_argument(
+        "--yes_expand", action="store_true", help=f"write a store over {EXPANSION} times as large as its source"
+    )
     return parser.parse_args(arguments)
 
 

@@ -2,10 +2,11 @@
 
 import math
 import os
+from collections.abc import Iterable
 
-import h5py
 import numpy as np
 
+from features.hdf5 import DAMAGED, explain, open_hdf5, own_dataset, plain_attributes
 from features.npy_dict import map_npy_dict
 from features.pickled_arrays import ArrayInFile
 from utils.errors import InputError
@@ -15,10 +16,16 @@ FILES = {
     "audio": ("audio_pretrained_feature", ("audio_features.h5", "audio_pretrained_feature_dict.npy")),
     "visual": ("visual_pretrained_feature", ("visual_features.h5", "visual_pretrained_feature_dict.npy")),
 }
+
+
+def extracted_file(folder: str, modality: str) -> str:
+    """Where the extraction puts the features of one modality, under a data set's folder."""
+    subfolder, names = FILES[modality]
+    return os.path.join(folder, subfolder, names[0])
+
+
 # What the extraction records that tells one kind of features from another.
 ORIGIN = ("encoder", "checkpoint_sha256", "sample_rate", "normalize_fbank", "frame_rate", "pooling")
-# What h5py raises on files and entries that are damaged, or point to nowhere.
-DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)
 
 
 class Features:
@@ -34,19 +41,19 @@ class Features:
         self.path = path
         self.attributes = {}
 
-    def read(self, videos, out):
+    def read(self, videos: Iterable[str], out: np.ndarray):
         """Read the features of ``videos`` into the array ``out`` (n, values), in its type."""
         for row, video in zip(out, videos, strict=True):
             row[:] = self[video].reshape(-1)
 
-    def all_ids(self):
+    def all_ids(self) -> list[str]:
         """The ids of all clips in the file."""
         raise NotImplementedError
 
-    def describe_origin(self):
+    def describe_origin(self) -> str:
         """The file, and for features of our own extraction the encoder and its options."""
-        made = ", ".join(f"{key} {self.attributes[key]}" for key in ORIGIN if key in self.attributes)
-        return os.path.relpath(self.path) + (f" ({made})" if made else "")
+        provenance = ", ".join(f"{key} {self.attributes[key]}" for key in ORIGIN if key in self.attributes)
+        return os.path.relpath(self.path) + (f" ({provenance})" if provenance else "")
 
 
 class DictFeatures(Features):
@@ -81,18 +88,18 @@ class DictFeatures(Features):
 
 
 class HDF5Features(Features):
-    """An HDF5 file with one data set per id, read as it is needed."""
+    """An HDF5 file with one data set per id, read as it is needed; only what lies in the file itself is read."""
 
-    def __init__(self, path):
+    def __init__(self, path: str):
         super().__init__(path)
+        self.file = open_hdf5(path, "make it again")
         try:
-            self.file = h5py.File(path, "r")
             self.ids = set(self.file)
-            self.attributes = {key: _plain(value) for key, value in self.file.attrs.items()}
+            self.attributes = plain_attributes(self.file)
         except DAMAGED as error:
-            raise InputError(f"{path}: no readable HDF5 file ({str(error)[:80]}); make it again") from None
+            raise explain(error, path, "make it again") from None
 
-    def all_ids(self):
+    def all_ids(self) -> list[str]:
         return sorted(self.ids)
 
     def __contains__(self, video):
@@ -107,22 +114,21 @@ class HDF5Features(Features):
 
     def _read(self, video, what):
         try:
-            entry = self.file[video]
-            if isinstance(entry, h5py.Dataset):
-                return what(entry)
+            return what(own_dataset(self.file, video))
         except DAMAGED as error:
-            raise InputError(f"{self.path}: {video!r} is unreadable ({str(error)[:80]}); make it again") from None
-        raise InputError(f"{self.path}: {video!r} is a group, expected one data set per video id")
+            raise explain(error, self.path, "make it again", video) from None
+        except MemoryError:
+            raise MemoryError(f"{self.path}: {video!r} does not fit into it") from None
 
 
-def source_file(folder, modality):
+def source_file(folder: str, modality: str) -> str | None:
     """The path of the features of one modality in a data set's folder, HDF5 before ``.npy``; None if there is none."""
     subfolder, names = FILES[modality]
     paths = (os.path.join(folder, subfolder, name) for name in names)
     return next(filter(os.path.exists, paths), None)
 
 
-def open_source(folder, modality):
+def open_source(folder: str, modality: str) -> Features:
     """Open the features of one modality ("audio" or "visual") under a data set's folder; nothing else is touched."""
     path = source_file(folder, modality)
     if path is None:
@@ -132,7 +138,3 @@ def open_source(folder, modality):
             " them"
         )
     return HDF5Features(path) if path.endswith(".h5") else DictFeatures(path)
-
-
-def _plain(value):
-    return value.item() if isinstance(value, np.generic) else str(value)

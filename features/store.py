@@ -5,31 +5,31 @@ for visual features, ``visual_means-<tag>.npy`` (clips, dims), the mean token of
 and names its arrays: whoever finds it finds a whole store. Plain ``.npy``: any numpy reads it (``mmap_mode="r"``).
 """
 
-import json
 import math
 import os
+from collections.abc import Iterable
 
 import numpy as np
 
 from features.pickled_arrays import ArrayInFile
 from features.sources import FILES, Features, open_source, source_file
-from utils.errors import InputError
-from utils.files import RandomAccessFile
+from utils.errors import InputError, first_line
+from utils.files import RandomAccessFile, check_regular, read_json
 
-CURE = "remove it, or make it again (python features/convert.py)"
+HINT = "remove it, or make it again (python features/convert.py)"
 
 
-def index_path(folder, modality):
+def index_path(folder: str, modality: str) -> str:
     return os.path.join(folder, FILES[modality][0], f"{modality}_store.json")
 
 
-def fingerprint(path):
+def fingerprint(path: str) -> dict:
     """What tells whether a source file is still the one that was converted."""
     status = os.stat(path)
     return {"name": os.path.basename(path), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
-def open_features(folder, modality):
+def open_features(folder: str, modality: str) -> Features:
     """Open the store of one modality if there is one and its source has not changed since, else the source itself."""
     index, source = index_path(folder, modality), source_file(folder, modality)
     if not os.path.exists(index):
@@ -37,7 +37,7 @@ def open_features(folder, modality):
     store = StoreFeatures(index)
     if source is None or fingerprint(source) == store.source:
         return store
-    print(f"{index}: made from another {os.path.basename(source)} than is there now; not used. To use it, {CURE[14:]}")
+    print(f"{index}: made from another {os.path.basename(source)} than is there now; not used. To use it, {HINT[14:]}")
     return open_source(folder, modality)
 
 
@@ -48,25 +48,25 @@ class StoreFeatures(Features):
     memory of the process stays what it says.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str):
         super().__init__(path)
-        index = _read_index(path)
+        index = read_index(path)
         self.source, self.attributes = index["source"], index["attributes"]
         self.row_of = {video: row for row, video in enumerate(index["ids"])}
         if len(self.row_of) != len(index["ids"]):
-            raise InputError(f"{path}: an id stands in it twice; {CURE}")
-        array, self.array = _open_array(path, index["array"], len(self.row_of))
+            raise InputError(f"{path}: an id stands in it twice; {HINT}")
+        array, self.array = _open_array(path, index["array"], len(self.row_of), (2, 3, 4))
         self.file = RandomAccessFile(array)
         if index["means"]:
-            means, _ = _open_array(path, index["means"], len(self.row_of))
+            means, _ = _open_array(path, index["means"], len(self.row_of), (2,))
             self.means = np.load(means, mmap_mode="r")
 
     checked = True
 
-    def all_ids(self):
+    def all_ids(self) -> list[str]:
         return list(self.row_of)
 
-    def rows(self, videos):
+    def rows(self, videos: Iterable[str]) -> np.ndarray:
         return np.array([self.row_of[video] for video in videos])
 
     def __contains__(self, video):
@@ -91,38 +91,39 @@ class StoreFeatures(Features):
         self.file.read_into(out, self.array.offset + row * out.nbytes)
 
 
-def _read_index(path):
-    try:
-        with open(path, encoding="utf-8") as file:
-            index = json.load(file)
-        kinds = {"array": str, "means": (str, type(None)), "ids": list, "source": dict, "attributes": dict}
-        fits = all(isinstance(index[name], kind) for name, kind in kinds.items())
-        fits = fits and all(isinstance(video, str) for video in index["ids"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        fits = False
+def read_index(path: str) -> dict:
+    """What the index of a store says: array, means, ids, source, attributes; InputError if it is none."""
+    index = read_json(path, "index of a feature store", HINT)
+    kinds = {"array": str, "means": (str, type(None)), "ids": list, "source": dict, "attributes": dict}
+    fits = isinstance(index, dict) and all(isinstance(index.get(name, 0), kind) for name, kind in kinds.items())
+    fits = fits and all(isinstance(video, str) for video in index["ids"])
+    fits = fits and all(isinstance(value, str | int | float) for value in index["attributes"].values())
     if not fits:
-        raise InputError(f"{path}: not the index of a feature store; {CURE}")
+        raise InputError(f"{path}: not the index of a feature store; {HINT}")
     return index
 
 
-def _open_array(index, name, count):
+def _open_array(index, name, count, axes):
     """Where the values of an array of ``count`` rows lie in its file: an ArrayInFile with its path."""
     path = os.path.join(os.path.dirname(index), os.path.basename(name))
     try:
         array = read_header(path)
     except FileNotFoundError:
-        raise InputError(f"{index}: its array {path} is missing; {CURE}") from None
+        raise InputError(f"{index}: its array {path} is missing; {HINT}") from None
+    except (InputError, OSError):
+        raise
     except Exception as error:  # numpy parses the header as Python source, which fails in many ways
-        raise InputError(f"{path}: not a readable .npy array ({str(error)[:80]}); {CURE}") from None
-    plain = array.order == "C" and array.dtype in (np.float16, np.float32) and len(array.shape) >= 2
+        raise InputError(f"{path}: not a readable .npy array ({first_line(error, 80)}); {HINT}") from None
+    plain = array.order == "C" and array.dtype in (np.float16, np.float32) and len(array.shape) in axes
     size = math.prod(array.shape) * array.dtype.itemsize
     if not plain or array.shape[0] != count or os.path.getsize(path) != array.offset + size:
-        raise InputError(f"{path}: not the array that {index} describes; {CURE}")
+        raise InputError(f"{path}: not the array that {index} describes; {HINT}")
     return path, array
 
 
-def read_header(path):
+def read_header(path: str) -> ArrayInFile:
     """The ArrayInFile of a ``.npy`` file; ValueError or OSError if it is none."""
+    check_regular(path)
     with open(path, "rb") as file:
         version = np.lib.format.read_magic(file)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]

@@ -13,8 +13,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from features.hdf5 import open_hdf5, plain_attributes
 from utils.errors import InputError
-from utils.files import atomic_path
+from utils.files import TEMPORARY, atomic_path
 
 # Differences in these do not make features of another kind.
 _NOT_COMPARED = {"checkpoint", "ffmpeg", "software"}
@@ -23,7 +24,7 @@ _NOT_COMPARED = {"checkpoint", "ffmpeg", "software"}
 class FeatureWriter:
     """Features of one kind, described by ``attributes``, for the HDF5 file ``path``: one data set per video id."""
 
-    def __init__(self, path, attributes):
+    def __init__(self, path: str | Path, attributes: dict):
         self.path, self.attributes = Path(path), attributes
         self.parts = self.path.with_suffix(".parts")
 
@@ -35,18 +36,18 @@ class FeatureWriter:
     def clean(self):
         """Remove what killed writers left unfinished. Nobody else may be writing."""
         for folder in filter(Path.is_dir, (self.path.parent, self.parts)):
-            for leftover in folder.glob(".*-*.h5"):
+            for leftover in folder.glob(f"{TEMPORARY}*.h5"):
                 leftover.unlink()
 
-    def merged(self):
+    def merged(self) -> set[str]:
         """The ids in the file itself."""
         return _ids(self.path) if self.path.exists() else set()
 
-    def written(self):
+    def written(self) -> set[str]:
         """The ids in parts that wait to be merged."""
         return set().union(*map(_ids, self._part_files()))
 
-    def write_part(self, features):
+    def write_part(self, features: dict[str, np.ndarray]):
         """Store ``features``, id -> array, all or nothing."""
         self.parts.mkdir(exist_ok=True)
         # A name of its own: writers on other machines need not be asked.
@@ -55,7 +56,7 @@ class FeatureWriter:
             for video in sorted(features):
                 file.create_dataset(video, data=features[video], track_times=False)
 
-    def merge(self):
+    def merge(self) -> int:
         """Make one file of the file and the parts, in the order of ids, and return the number of ids in it.
 
         Needs free space for the whole; the old file and the parts go only when the new one is there.
@@ -83,12 +84,12 @@ class FeatureWriter:
 
     def _check_attributes(self, path):
         with _opened(path) as file:
-            there = dict(file.attrs)
-        if "encoder" not in there:
+            attributes = plain_attributes(file)
+        if "encoder" not in attributes:
             raise InputError(f"{path}: not a file of ours (no attribute 'encoder'); move it away to extract features")
-        for name in self.attributes.keys() | there.keys() - _NOT_COMPARED:
-            old, new = there.get(name), self.attributes.get(name)
-            if name not in _NOT_COMPARED and not np.array_equal(old, new):
+        for name in self.attributes.keys() | attributes.keys() - _NOT_COMPARED:
+            old, new = attributes.get(name), self.attributes.get(name)
+            if name not in _NOT_COMPARED and old != new:
                 raise InputError(
                     f"{path}: made with {name} {old}, not {new}; pass the options it was made with, give another"
                     " --data_root, or remove it"
@@ -113,7 +114,4 @@ def _ids(path):
 
 
 def _opened(path):
-    try:
-        return h5py.File(path, "r")
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"{path}: not a readable HDF5 file ({str(error)[:80]}); remove it") from None
+    return open_hdf5(path, "remove it")

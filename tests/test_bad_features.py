@@ -1,15 +1,22 @@
 """Feature files that are damaged, or hold what no training can use."""
 
+import contextlib
+import json
+import os
 import random
+import resource
+import subprocess
+import sys
 
 import h5py
 import numpy as np
 import pytest
 
-from features.checks import check_features
+from features.checks import common_shape, read_all
 from features.npy_dict import load_npy_dict
 from features.sources import HDF5Features
 from tests.helpers import tiny
+from tests.helpers.shared import REPO
 from tests.helpers.tiny import change, features, refused
 from utils.errors import InputError
 
@@ -64,8 +71,8 @@ def test_values_that_are_no_features(data, value, word):
 @pytest.mark.parametrize(
     ("entry", "word"),
     [
-        (lambda file, video, array: file.__setitem__(video, h5py.SoftLink("/nowhere")), "unreadable"),
-        (lambda file, video, array: file.__setitem__(video, h5py.ExternalLink("none.h5", "/x")), "unreadable"),
+        (lambda file, video, array: file.__setitem__(video, h5py.SoftLink("/nowhere")), "is a soft link"),
+        (lambda file, video, array: file.__setitem__(video, h5py.ExternalLink("none.h5", "/x")), "is an external link"),
         (lambda file, video, array: file.create_dataset(video, data=h5py.Empty("f4")), "shape ()"),
         (lambda file, video, array: file.create_dataset(video, data="text"), "shape ()"),
         (lambda file, video, array: file.create_group(video), "is a group"),
@@ -92,10 +99,108 @@ def test_damaged_hdf5_is_read_or_refused(tmp_path):
         path.write_bytes(content)
         try:
             file = HDF5Features(path)
-            check_features(file, [video for video in ids if video in file] or ids, (2,), lambda videos: videos)
+            videos = [video for video in ids if video in file] or ids
+            common_shape(file, videos, (2,))
+            read_all(file, videos, iter)
         except InputError as error:
             refusals += 1
             assert str(path) in str(error) and "\n" not in str(error)
         finally:
             path.unlink()
     assert refusals > 100
+
+
+def external_raw(file, name, outside):
+    shape, kind = (8,), h5py.h5t.NATIVE_FLOAT
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_external(str(outside).encode(), 0, 32)
+    h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), properties)
+
+
+def virtual(file, name, outside):
+    layout = h5py.VirtualLayout((8,), "f4")
+    layout[:] = h5py.VirtualSource(str(outside), "x", (8,))
+    file.create_virtual_dataset(name, layout)
+
+
+def compact(file, name, _):
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.COMPACT)
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.NATIVE_FLOAT, h5py.h5s.create_simple((8,)), properties)
+
+
+ELSEWHERE = {
+    "virtual": (virtual, "a virtual data set"),
+    "external raw storage": (external_raw, "in external storage"),
+    "external link": (
+        lambda file, name, path: file.__setitem__(name, h5py.ExternalLink(str(path), "x")),
+        "an external link",
+    ),
+    "soft link": (lambda file, name, _: file.__setitem__(name, h5py.SoftLink("/whole")), "a soft link"),
+    "compact": (compact, "a compact layout"),
+    "group": (lambda file, name, _: file.create_group(name), "a group"),
+    "named type": (lambda file, name, _: file.__setitem__(name, np.dtype("f4")), "a type"),
+}
+
+
+@pytest.mark.parametrize("storage", ELSEWHERE)
+@pytest.mark.parametrize("target", ["secret", "missing", "pipe"])
+def test_only_values_in_the_file_itself_are_read(tmp_path, storage, target):
+    outside, (put, words) = tmp_path / target, ELSEWHERE[storage]
+    if target == "secret":
+        outside.write_bytes(b"root:x:0:0:root:/root:/bin/bash\n")
+    elif target == "pipe":
+        os.mkfifo(outside)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["whole"] = np.ones(8, np.float32)
+        put(file, "clip", outside)
+    features = HDF5Features(tmp_path / "a.h5")
+    assert features["whole"].sum() == 8
+    for read in (features.describe, features.__getitem__):
+        with pytest.raises(InputError, match=f"'clip' is .*{words}"):
+            read("clip")
+
+
+def test_attributes_of_any_type_are_numbers_or_text(tmp_path):
+    values = {
+        "bytes": np.bytes_(b"caf\xe9"),
+        "void": np.void(b"\0\1"),
+        "complex": 1 + 2j,
+        "array": np.arange(3),
+        "empty": h5py.Empty("f4"),
+        "compound": np.array((1, 2.5), [("a", "i4"), ("b", "f4")])[()],
+        "text": "ü",
+        "yes": True,
+        "number": np.int16(3),
+    }
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a"] = np.ones(4, np.float32)
+        file.attrs.update(values)
+    attributes = HDF5Features(tmp_path / "a.h5").attributes
+    assert attributes.keys() == values.keys() and json.loads(json.dumps(attributes)) == attributes
+    assert (attributes["text"], attributes["yes"], attributes["number"]) == ("ü", True, 3)
+
+
+def test_what_goes_wrong_around_a_file_is_not_called_damage(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["a"] = np.ones(4, np.float32)
+        file.flush()
+        code = f"from features.sources import HDF5Features\nHDF5Features({str(path)!r})"
+        command = [sys.executable, "-c", code]
+        locked = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False).stderr
+    assert "open for writing in another process; wait for it to end" in locked
+    with pytest.raises(OSError, match="Too many open files") as failed, no_more_files():
+        HDF5Features(path)
+    assert failed.value.filename == str(path)
+
+
+@contextlib.contextmanager
+def no_more_files():
+    """This process has as many files open as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
 from dataloader import open_data
+from features import convert as convert_module
 from features.convert import main
 from features.store import StoreFeatures, index_path, open_features
 from tests.helpers import tiny
@@ -41,7 +43,8 @@ def test_a_run_on_the_store_is_the_run_on_its_source(data, capsys):
         convert(data)
     assert found[:3] == found[3:]
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 4 and all(line.startswith("Wrote ") and "96 clips" in line for line in printed)
+    assert len(printed) == 8 and all("its store takes 0.00 GB" in line for line in printed[::2])
+    assert all(line.startswith("Wrote ") and "96 clips" in line for line in printed[1::2])
     # The originals are no longer needed.
     for sense in ("audio", "visual"):
         features(data, sense).unlink()
@@ -109,6 +112,41 @@ DAMAGE = {
     "header": lambda _, array: array.write_bytes(b"\x93NUMPY\x01\x00\xff\xff" + array.read_bytes()[10:]),
     "pickle": lambda _, array: np.save(array, np.array([{}] * 96), allow_pickle=True),
 }
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "3", "[" * 100_000, '{"array": [], "means": {}}'])
+def test_a_damaged_index_is_converted_over(data, text):
+    convert(data)
+    index = data / "tiny" / "visual_pretrained_feature" / "visual_store.json"
+    index.write_text(text)
+    assert "features/convert.py" in refused(data)
+    convert(data)
+    assert len(list(index.parent.glob("visual_store-*.npy"))) == 1 and "-val_2_1" in store(data, "visual")
+
+
+def bomb(data, shape):
+    """An HDF5 file of a few KB whose one clip has ``shape``: none of its chunks was written."""
+    path = features(data, "visual").parent / "visual_features.h5"
+    path.unlink(missing_ok=True)  # a reader of ours may have the former one open
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", shape, "f4", chunks=(1, 1024), fillvalue=1.0)
+    return path
+
+
+def test_a_store_is_not_written_where_it_does_not_fit_or_cannot_be_meant(data, monkeypatch, capsys):
+    path = bomb(data, (2**10, 2**19))
+    flags = ["--dataset", "tiny", "--data_root", str(data), "--modality", "visual"]
+    line = refused(data, *flags, main=main)
+    assert "would become a store of 2.15 GB; pass --yes_expand" in line and "visual_features.h5" in line
+    bomb(data, (2**20, 2**29))
+    assert "GB are free" in refused(data, *flags, "--yes_expand", main=main)
+    assert sorted(entry.name for entry in path.parent.iterdir() if "store-" in entry.name) == []
+    monkeypatch.setattr(convert_module, "LARGE", 2**10)
+    bomb(data, (2**10, 2**10))
+    assert "--yes_expand" in refused(data, *flags, main=main)
+    capsys.readouterr()
+    main([*flags, "--yes_expand"])
+    assert "its store takes 0.00 GB" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("damage", DAMAGE)

@@ -100,7 +100,7 @@ def test_new_clips_are_added_and_nothing_is_made_twice(tmp_path, raw, capsys):
     assert (folder / AUDIO).stat().st_ino == inode
     make_clips(tmp_path, ["one more"])
     # What a run leaves that was killed while it merged:
-    leftover = (folder / AUDIO).parent / ".audio_features-x1y2.h5"
+    leftover = (folder / AUDIO).parent / ".avcil-audio_features-x1y2.h5"
     leftover.write_bytes(b"half a file")
     capsys.readouterr()
     run(tmp_path)
