@@ -4,7 +4,8 @@
     python extract_audios_frames.py --dataset AVE
 
 reads raw_data/AVE/videos/<id>.<suffix> and writes raw_data/AVE/audios/<id>.wav and raw_data/AVE/frames/<id>/000001.jpg
-and so on. What is there already is not made again. Clips that fail are listed in raw_data/AVE/failed.csv.
+and so on. What is there already is not made again. Clips that fail are listed in raw_data/AVE/failed.csv; where
+most do, the command ends with exit code 1.
 """
 
 import os
@@ -12,11 +13,18 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from tqdm import tqdm
 
-from extraction.failures import Failure, summary, write_failures
-from extraction.ffmpeg import DEFAULT_SAMPLE_RATE, extract_frames, extract_wav, ffmpeg_version, remove_partial
+from extraction.failures import Failure, end, read_failures, reason_of, summary, write_failures
+from extraction.ffmpeg import (
+    DEFAULT_SAMPLE_RATE,
+    MAX_SECONDS,
+    extract_frames,
+    extract_wav,
+    ffmpeg_version,
+    remove_partial,
+)
 from extraction.folder import MediaFolder
 from splits.annotations import from_folders
-from splits.clips import find_videos, has_splits, id_problem, wanted_ids
+from splits.clips import find_videos, has_splits, wanted_ids
 from splits.draw import describe
 from splits.formats import write_splits
 from utils.command_line import (
@@ -29,7 +37,7 @@ from utils.command_line import (
     share,
 )
 from utils.datasets import MODALITIES, find_dataset
-from utils.errors import MediaError, command
+from utils.errors import command
 from utils.files import file_lock
 
 WHAT = {"audio": "audio", "visual": "frames"}
@@ -49,16 +57,20 @@ def main(arguments=None):
     with file_lock(os.path.join(folder.path, ".lock"), folder.path):
         folder.start_record(recorded_options(args), ffmpeg_version())
         remove_partial(folder.audios, folder.frames)
-        failures, new, there = extract(args, folder, videos, ids)
+        failures, new, kept = extract(args, folder, videos, ids)
         # Once more: an ffmpeg that outlived a killed run may have written on for a while.
         remove_partial(folder.audios, folder.frames)
-        tried = {
-            (video, what)
-            for video in ids
-            for what in ("video", *(WHAT[modality] for modality in MODALITIES[args.modality]))
-        }
-        path = write_failures(folder.path, failures, tried)
-    report(args, folder, videos, failures, new, there, path)
+        path = write_failures(folder.path, failures, tried(args, folder, ids))
+    report(args, folder, videos, failures, new, kept, path)
+    end(failures, len(failures) + sum(new.values()) + sum(kept.values()), path)
+
+
+def tried(args, folder, ids):
+    """(id, what) of all that this run looked at: earlier failures of these are out of date."""
+    kinds = ("video", *(WHAT[modality] for modality in MODALITIES[args.modality]))
+    # Files that stand for no id are listed anew by each run.
+    files = {(failure.id, "video") for failure in read_failures(folder.path) if not args.id_file}
+    return files | {(video, what) for video in ids for what in kinds}
 
 
 def parse(arguments):
@@ -77,6 +89,7 @@ def parse(arguments):
     group = parser.add_argument_group("work")
     group.add_argument("--num_workers", type=positive, default=cores(), help="clips at a time")
     group.add_argument("--timeout", type=positive_number, default=600, help="seconds after which a clip is given up")
+    group.add_argument("--max_seconds", type=positive_number, default=MAX_SECONDS, help="a longer clip fails")
     args = parser.parse_args(arguments)
     args.frame_rate = args.frame_rate or find_dataset(args.dataset).frames_per_second
     return args
@@ -101,14 +114,15 @@ def split_by_folder(args, videos):
 
 
 def extract(args, folder, videos, ids):
-    """Work on all ``ids``; return the failures and, per modality, how many clips are new and how many were there."""
+    """Work on all ``ids``; return the failures and, per modality, how many clips are new and how many are kept."""
     modalities = MODALITIES[args.modality]
-    failures, todo = [], []
-    new, there = dict.fromkeys(modalities, 0), dict.fromkeys(modalities, 0)
+    failures = [Failure(name, "video", problem) for name, problem in videos.unusable.items()]
+    todo = []
+    new, kept = dict.fromkeys(modalities, 0), dict.fromkeys(modalities, 0)
     for video in ids:
         missing = [modality for modality in modalities if not folder.has(modality, video)]
         for modality in set(modalities) - set(missing):
-            there[modality] += 1
+            kept[modality] += 1
         problem = file_problem(videos, video) if missing else None
         if problem:
             failures.append(Failure(video, "video", problem))
@@ -119,7 +133,7 @@ def extract(args, folder, videos, ids):
             new[modality] += 1
         else:
             failures.append(Failure(video, WHAT[modality], reason))
-    return failures, new, there
+    return failures, new, kept
 
 
 def file_problem(videos, video):
@@ -129,8 +143,7 @@ def file_problem(videos, video):
         return f"no video file of this id in {videos.folder}"
     if len(paths) > 1:
         return f"several files of one id, rename or remove all but one: {', '.join(map(os.path.basename, paths))}"
-    problem = id_problem(video)
-    return problem and f"the file name cannot be an id, {problem}"
+    return None
 
 
 def in_parallel(args, folder, videos, todo):
@@ -151,19 +164,18 @@ def in_parallel(args, folder, videos, todo):
 def extract_one(args, folder, path, modality, video):
     try:
         if modality == "audio":
-            extract_wav(path, folder.wav(video), args.sample_rate, args.timeout)
+            extract_wav(path, folder.wav(video), args.sample_rate, args.timeout, args.max_seconds)
         else:
-            extract_frames(path, folder.frames_of(video), args.frame_rate, args.short_side, args.timeout)
-    except MediaError as error:
-        return modality, video, str(error)
-    except OSError as error:
-        return modality, video, f"{error.strerror}: {error.filename}"
+            frames = folder.frames_of(video)
+            extract_frames(path, frames, args.frame_rate, args.short_side, args.timeout, args.max_seconds)
+    except Exception as error:  # whatever one clip raises concerns that clip
+        return modality, video, reason_of(error)
     return modality, video, None
 
 
-def report(args, folder, videos, failures, new, there, path):
+def report(args, folder, videos, failures, new, kept, path):
     done = ", ".join(
-        f"{WHAT[modality]} of {new[modality]} clips ({there[modality]} were there)"
+        f"{WHAT[modality]} of {new[modality]} clips ({kept[modality]} were there)"
         for modality in MODALITIES[args.modality]
     )
     ignored = f"; {videos.ignored} files that are no videos ignored" if videos.ignored else ""

@@ -15,22 +15,19 @@ from types import SimpleNamespace
 
 import torch
 
-from extraction.failures import Failure, read_failures, summary, write_failures
+from extraction.failures import Failure, end, read_failures, summary, write_failures
 from extraction.folder import MediaFolder, wav_rate
-from extraction.pipeline import PRECISIONS, extract_features, plan_batches
+from extraction.pipeline import PRECISIONS, RECORDED, extract_features, plan_batches, read_precision
+from features.sources import extracted_file
 from features.writer import FeatureWriter
 from model.encoders.factory import AUDIO_ENCODERS, VISUAL_ENCODERS, build_audio_encoder, build_visual_encoder
-from splits.clips import wanted_ids
+from splits.clips import id_problem, wanted_ids
 from utils.command_line import OneLineParser, add_data_options, cores, not_negative, positive
 from utils.datasets import MODALITIES, find_dataset
-from utils.devices import Group
+from utils.devices import Group, check_precision
 from utils.errors import InputError, command
 from utils.files import file_lock
 
-FILES = {
-    "audio": os.path.join("audio_pretrained_feature", "audio_features.h5"),
-    "visual": os.path.join("visual_pretrained_feature", "visual_features.h5"),
-}
 WHAT = {"audio": "audio_feature", "visual": "visual_feature"}
 
 
@@ -39,6 +36,8 @@ def main(arguments=None):
     args = parse(arguments)
     group = Group()
     args.device = group.device(args.device)
+    check_precision(args.precision, args.device)
+    torch.backends.cuda.matmul.allow_tf32 = args.precision == "tf32"
     if args.num_workers is None:
         args.num_workers = group.share_of(cores())
     raw = MediaFolder(args.raw_root, args.dataset)
@@ -58,9 +57,11 @@ def main(arguments=None):
         ]
         if group.leads:
             failures = [failure for _, failed in done for failure in failed]
-            path = write_failures(data, failures, {(video, WHAT[modality]) for video in ids for modality in modalities})
-            print(f"Wrote {' and '.join(line for line, _ in done)}; {summary(failures)}, listed in {path}")
+            path = write_failures(data, failures, {(video, WHAT[each]) for video in ids for each in modalities})
+            print(f"Wrote {' and '.join(line for line, _ in done)}; {summary(failures)}, listed in {path}", flush=True)
     group.close()
+    if group.leads:
+        end(failures, len(ids) * len(modalities), path)
 
 
 def parse(arguments):
@@ -79,7 +80,9 @@ def parse(arguments):
     group.add_argument("--feature_dtype", choices=("float32", "float16"), default="float32", help="type stored")
     group = parser.add_argument_group("work")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
-    group.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the network's matrix products")
+    group.add_argument(
+        "--precision", type=read_precision, choices=PRECISIONS, default="fp32", help="of the network's matrix products"
+    )
     group.add_argument("--batch_size", type=positive, default=8, help="clips a batch")
     group.add_argument(
         "--num_workers", type=not_negative, help="processes that decode; 0: none extra; default: one a core"
@@ -89,19 +92,19 @@ def parse(arguments):
 
 def clips_of(args, raw):
     """The ids to work on, whether or not all have sound and frames; InputError if none has."""
-    there = {modality: raw.extracted(modality) for modality in MODALITIES[args.modality]}
-    for modality in (modality for modality, videos in there.items() if not videos):
+    extracted = {modality: raw.extracted(modality) for modality in MODALITIES[args.modality]}
+    for modality in (modality for modality, videos in extracted.items() if not videos):
         folder = raw.audios if modality == "audio" else raw.frames
         raise InputError(f"{folder}: nothing in it; run sh extract_audios_frames.sh '{args.dataset}' first")
     ids = wanted_ids(args.dataset, args.data_root, args.id_file, args.all)
-    return sorted(set().union(*there.values())) if ids is None else ids
+    return sorted(set().union(*extracted.values())) if ids is None else ids
 
 
 def open_writer(args, raw, data, modality, encoder, group):
     """The writer of one modality; the leading rank clears up after killed runs and checks what is there."""
     if encoder.left_out and group.leads:
         print(f"{encoder.name}: keys of the checkpoint that are not used: {', '.join(encoder.left_out)}")
-    writer = FeatureWriter(os.path.join(data, FILES[modality]), attributes(args, raw, encoder))
+    writer = FeatureWriter(extracted_file(data, modality), attributes(args, raw, encoder))
     if group.leads:
         writer.path.parent.mkdir(exist_ok=True)
         writer.clean()
@@ -113,6 +116,8 @@ def extract_modality(args, raw, modality, ids, encoder, writer, group):
     """Extract the features of one modality; return a line on what was written, and the failures of all ranks."""
     paths = {video: raw.wav(video) if modality == "audio" else raw.frames_of(video) for video in ids}
     merged = writer.merged()
+    unusable = {video: problem for video in ids if (problem := id_problem(video))}
+    ids = [video for video in ids if video not in unusable]
     missing = [video for video in ids if video not in merged and not raw.has(modality, video)]
     # Batches are planned without regard to parts: a run that goes on makes the same ones, and skips those it has.
     planned = plan_batches(set(ids) - merged - set(missing), args.batch_size, group.rank, group.world)
@@ -122,6 +127,7 @@ def extract_modality(args, raw, modality, ids, encoder, writer, group):
     count, failures = extract_features(encoder, writer, list(filter(None, batches)), paths, options)
     count, failures = sum(group.gather([count])), group.gather(failures)
     line = group.leads and f"{modality} features of {count} clips ({writer.merge()} in all) to {writer.path}"
+    failures += [Failure(video, WHAT[modality], problem) for video, problem in unusable.items()]
     return line, failures + missing_inputs(raw, modality, missing)
 
 
@@ -144,7 +150,7 @@ BUILD = {"audio": build_audio, "visual": build_visual}
 def attributes(args, raw, encoder):
     """What the file says about its features."""
     return encoder.attributes | {
-        "precision": args.precision,
+        "precision": RECORDED.get(args.precision, args.precision),
         "feature_dtype": args.feature_dtype,
         "ffmpeg": ", ".join(raw.record().get("ffmpeg", ["unknown"])),
         "software": f"torch {torch.__version__}, timm {version('timm')}, transformers {version('transformers')}",
@@ -154,9 +160,9 @@ def attributes(args, raw, encoder):
 def missing_inputs(raw, modality, videos):
     """Failures of clips without sound or frames, with the reason that the first step gave."""
     step = "audio" if modality == "audio" else "frames"
-    known = {(failure.id, failure.what): failure.reason for failure in read_failures(raw.path)}
+    reasons = {(failure.id, failure.what): failure.reason for failure in read_failures(raw.path)}
     return [
-        Failure(v, WHAT[modality], known.get((v, step)) or known.get((v, "video")) or f"no {step} extracted yet")
+        Failure(v, WHAT[modality], reasons.get((v, step)) or reasons.get((v, "video")) or f"no {step} extracted yet")
         for v in videos
     ]
 

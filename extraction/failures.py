@@ -2,45 +2,62 @@
 
 import csv
 import os
+import sys
 from dataclasses import astuple, dataclass
 
-from utils.files import atomic_path
+from utils.errors import InputError, MediaError, first_line, printable
+from utils.files import atomic_path, read_rows
 
 NAME = "failed.csv"
-_UTF8 = {"encoding": "utf-8", "errors": "backslashreplace"}  # a file name may hold bytes that are not UTF-8
 _HEADER = ("id", "what", "reason")
 
 
 @dataclass(frozen=True, order=True)
 class Failure:
-    """``what`` is video (no usable file), audio, frames, audio_feature or visual_feature."""
+    """``what`` is video (no usable file), audio, frames, audio_feature or visual_feature.
+
+    ``id`` is a path below the folder of the videos where the name of a file can be no id. Neither holds control
+    characters or bytes that are not UTF-8: they are written as escapes.
+    """
 
     id: str
     what: str
     reason: str
 
+    def __post_init__(self):
+        for name in ("id", "reason"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
-def read_failures(folder):
+
+def reason_of(error: Exception) -> str:
+    """Why a clip failed, in words for ``failed.csv``, whatever was raised."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    if isinstance(error, MediaError | OSError):
+        return first_line(error, 300)
+    return f"{type(error).__name__}: {first_line(error, 200)}"
+
+
+def read_failures(folder: str) -> list[Failure]:
     """The failures listed in ``folder``; none if there is no such file."""
     try:
-        with open(os.path.join(folder, NAME), newline="", encoding="utf-8") as file:
-            return [Failure(*row) for row in list(csv.reader(file))[1:] if len(row) == len(_HEADER)]
-    except (FileNotFoundError, UnicodeDecodeError, csv.Error):
+        return [Failure(*row) for _, row in list(read_rows(os.path.join(folder, NAME)))[1:] if len(row) == len(_HEADER)]
+    except (FileNotFoundError, InputError):
         return []
 
 
-def write_failures(folder, failures, tried):
+def write_failures(folder: str, failures: list[Failure], tried: set[tuple[str, str]]) -> str:
     """List ``failures`` in ``folder`` and return the path; earlier ones stay unless ``tried``: pairs (id, what)."""
     kept = [failure for failure in read_failures(folder) if (failure.id, failure.what) not in tried]
     path = os.path.join(folder, NAME)
-    with atomic_path(path) as aside, open(aside, "w", newline="", **_UTF8) as file:
+    with atomic_path(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(_HEADER)
         rows.writerows(map(astuple, sorted({*kept, *failures})))
     return path
 
 
-def summary(failures):
+def summary(failures: list[Failure]) -> str:
     """``3 failed (no audio track: 2, no video stream: 1)``; reasons beyond the five most frequent are only counted."""
     counts = {}
     for failure in failures:
@@ -50,3 +67,10 @@ def summary(failures):
     parts = [f"{reason}: {counts[reason]}" for reason in common[:5]]
     parts += [f"{len(common) - 5} other reasons"] if len(common) > 5 else []
     return f"{len(failures)} failed" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def end(failures: list[Failure], pieces: int, path: str):
+    """End the command: with exit code 1, and a line on stderr, if most of its ``pieces`` of work failed."""
+    if len(failures) > pieces / 2:
+        print(f"error: {len(failures)} of {pieces} pieces failed, see {path}", file=sys.stderr, flush=True)
+        sys.exit(1)

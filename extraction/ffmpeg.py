@@ -5,8 +5,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-import wave
 from functools import cache
+
+import soundfile
 
 from utils.errors import InputError, MediaError
 from utils.files import UMASK, sync
@@ -14,15 +15,23 @@ from utils.files import UMASK, sync
 DEFAULT_SAMPLE_RATE = 11430  # of the released features; AudioMAE itself was trained on 16000
 PARTIAL = ".partial-"
 FIRST_FRAME = "000001.jpg"
-# Only local files: a playlist that calls itself .mp4 must not make ffmpeg fetch what it names.
-_COMMON = ("-nostdin", "-hide_banner", "-nostats", "-protocol_whitelist", "file", "-threads", "1")
+MAX_SECONDS = 600  # of a clip: sixty times what an encoder looks at
+# Only what the file itself holds: a playlist that calls itself .mp4 must not make ffmpeg read or fetch what it names.
+_CONTAINERS = """
+aac ac3 aiff amr asf au av1 avi dv eac3 flac flv gif h264 h263 hevc ivf m4v matroska,webm mjpeg mov,mp4,m4a,3gp,3g2,mj2
+mp3 mpeg mpegts mpegvideo mxf nsv nut obu ogg rm swf vc1 vob w64 wav wtv yuv4mpegpipe
+"""
+_COMMON = (
+    *("-nostdin", "-hide_banner", "-nostats", "-protocol_whitelist", "file", "-threads", "1"),
+    *("-format_whitelist", ",".join(_CONTAINERS.split())),
+)
 _STREAM = re.compile(r"^\s*Stream #\d+:\d+.*?: (Audio|Video): (.*)$", re.MULTILINE)
 _COMPLAINT = re.compile(r"error|invalid|fail|could not|cannot|unable|not found|no space|denied", re.IGNORECASE)
 _TAG = re.compile(r"^(\[[^\]]*\]\s*)+")
 
 
 @cache
-def find_ffmpeg():
+def find_ffmpeg() -> str:
     """Path of the ffmpeg program; InputError if there is none."""
     system = shutil.which("ffmpeg")
     if system:
@@ -36,60 +45,85 @@ def find_ffmpeg():
 
 
 @cache
-def ffmpeg_version():
+def ffmpeg_version() -> str:
     """The version as ffmpeg states it, e.g. ``5.1.6-0+deb12u1``."""
     done = subprocess.run([find_ffmpeg(), "-version"], capture_output=True, text=True, errors="replace", check=False)
     words = done.stdout.split()
     return words[2] if words[:2] == ["ffmpeg", "version"] else "unknown"
 
 
-def extract_wav(video, wav, sample_rate=DEFAULT_SAMPLE_RATE, timeout=600):
+def extract_wav(
+    video: str,
+    wav: str,
+    sample_rate: int = DEFAULT_SAMPLE_RATE,
+    timeout: float = 600,
+    max_seconds: float = MAX_SECONDS,
+):
     """Write the sound track of ``video`` as 16-bit wav at ``sample_rate`` Hz, its channels kept.
 
-    ``wav`` appears only when whole. Of several tracks ffmpeg takes the one with most channels. MediaError otherwise.
+    ``wav`` appears only when whole. Of several tracks ffmpeg takes the one with most channels. MediaError otherwise,
+    also of a track longer than ``max_seconds``.
     """
     with _folder_aside(wav) as folder:
-        options = ("-vn", "-sn", "-dn", "-ar", str(sample_rate), "-c:a", "pcm_s16le", "-f", "wav", "sound.wav")
-        _run(video, options, folder, timeout, "Audio")
+        options = ("-vn", "-sn", "-dn", "-t", f"{max_seconds + 2:g}", "-ar", str(sample_rate))
+        _run(video, (*options, "-c:a", "pcm_s16le", "-f", "wav", "sound.wav"), folder, timeout, "Audio")
         aside = os.path.join(folder, "sound.wav")
-        with wave.open(aside) as sound:
-            if not sound.getnframes():
-                raise MediaError("the decoder produced no sound")
+        samples = soundfile.info(aside).frames
+        if not samples:
+            raise MediaError("the decoder produced no sound")
+        _refuse_long(samples / sample_rate, max_seconds)
         sync(aside)
         os.replace(aside, wav)
 
 
-def extract_frames(video, frames, frame_rate, short_side=0, timeout=600):
+def extract_frames(
+    video: str,
+    frames: str,
+    frame_rate: int,
+    short_side: int = 0,
+    timeout: float = 600,
+    max_seconds: float = MAX_SECONDS,
+):
     """Write ``frame_rate`` frames a second of ``video`` to the folder ``frames``: 000001.jpg, 000002.jpg, ...
 
     The folder appears only when whole. Frames are upright (rotation marks are applied), at a constant rate whatever
-    the file's; ``short_side`` > 0 scales their shorter side to that many pixels. MediaError if there are none.
+    the file's; ``short_side`` > 0 scales their shorter side to that many pixels. MediaError if there are none, or more
+    than those of ``max_seconds``.
     """
     with _folder_aside(frames) as folder:
         scale = f"scale='if(gt(iw,ih),-2,{short_side})':'if(gt(iw,ih),{short_side},-2)'"
         options = ("-an", "-sn", "-dn", *(("-vf", scale) if short_side else ()), "-r", str(frame_rate), "-q:v", "2")
-        _run(video, (*options, "%06d.jpg"), folder, timeout, "Video")
+        most = ("-frames:v", str(int((max_seconds + 1) * frame_rate) + 1))
+        _run(video, (*options, *most, "%06d.jpg"), folder, timeout, "Video")
+        _refuse_long(len(os.listdir(folder)) / frame_rate, max_seconds)
         os.chmod(folder, 0o777 & ~UMASK)
         os.rename(folder, frames)
 
 
-def remove_partial(*folders):
+def _refuse_long(seconds, max_seconds):
+    # A second more is rounding: of the last frame, of the codec's last block.
+    if seconds > max_seconds + 1:
+        raise MediaError(f"longer than {max_seconds:g} seconds; cut it, or raise --max_seconds")
+
+
+def remove_partial(*folders: str):
     """Remove what a killed run left unfinished in ``folders``. Nobody else may be writing there."""
     for entry in (entry for folder in folders for entry in os.scandir(folder)):
         if entry.name.startswith(PARTIAL):
             shutil.rmtree(entry.path, ignore_errors=True)
 
 
-class _folder_aside(tempfile.TemporaryDirectory):
+def _folder_aside(path):
     """A temporary folder beside ``path``. ffmpeg runs inside it, so that no name of ours reads as an option or as a
     pattern (``%``) to it; that the folder is gone at the end, renamed, is no error."""
-
-    def __init__(self, path):
-        super().__init__(prefix=PARTIAL, dir=os.path.dirname(os.path.abspath(path)), ignore_cleanup_errors=True)
+    parent = os.path.dirname(os.path.abspath(path))
+    return tempfile.TemporaryDirectory(prefix=PARTIAL, dir=parent, ignore_cleanup_errors=True)
 
 
 def _run(video, options, folder, timeout, kind):
     """Run ffmpeg in the empty ``folder``; MediaError if it fails, finds no ``kind`` of stream, or writes nothing."""
+    if not os.path.isfile(video):
+        raise MediaError("not a regular file" if os.path.exists(video) else "there is no such file")
     command = [find_ffmpeg(), *_COMMON, "-i", f"file:{os.path.abspath(video)}", "-threads", "1", *options]
     try:
         done = subprocess.run(
@@ -101,7 +135,7 @@ def _run(video, options, folder, timeout, kind):
     complaints = _complaints(done.stderr.replace(f"file:{os.path.abspath(video)}", "the file"))
     if done.returncode and not streams:
         raise MediaError(f"not a video that ffmpeg can read: {complaints[-1]}")
-    of_kind = [about for found, about in streams if found == kind]
+    of_kind = [about for type_of_stream, about in streams if type_of_stream == kind]
     if not of_kind:
         raise MediaError("no audio track" if kind == "Audio" else "no video stream")
     if all("(attached pic)" in about for about in of_kind):
@@ -117,5 +151,5 @@ def _complaints(log):
     """The lines of ffmpeg's log that tell what went wrong, without the names of its parts; at least one."""
     lines = (_TAG.sub("", line.strip())[:160] for line in log.splitlines())
     lines = (line.removeprefix("Error opening input files: ") for line in lines)
-    told = [line for line in lines if _COMPLAINT.search(line) and line != "Conversion failed!"]
-    return told or ["ffmpeg does not say why"]
+    complaints = [line for line in lines if _COMPLAINT.search(line) and line != "Conversion failed!"]
+    return complaints or ["ffmpeg does not say why"]

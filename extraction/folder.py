@@ -1,13 +1,13 @@
 """``raw_data/<folder>/``: videos, and the sound and frames made of them, with a record of how they were made."""
 
-import json
 import os
-import wave
+
+import soundfile
 
 from extraction.ffmpeg import FIRST_FRAME
 from utils.datasets import find_dataset
 from utils.errors import InputError
-from utils.files import write_json
+from utils.files import read_json, write_json
 
 RECORD = "extraction.json"
 _FLAGS = {"sample_rate": ("audios", "Hz"), "frame_rate": ("frames", "a second"), "short_side": ("frames", "pixels")}
@@ -16,22 +16,22 @@ _FLAGS = {"sample_rate": ("audios", "Hz"), "frame_rate": ("frames", "a second"),
 class MediaFolder:
     """Paths under ``raw_root/<raw folder of the data set>``; see ``docs`` of the file formats in the README."""
 
-    def __init__(self, raw_root, dataset):
+    def __init__(self, raw_root: str, dataset: str):
         self.path = os.path.join(raw_root, find_dataset(dataset).raw_folder)
         self.videos, self.audios, self.frames = (os.path.join(self.path, n) for n in ("videos", "audios", "frames"))
 
-    def wav(self, video):
+    def wav(self, video: str) -> str:
         return os.path.join(self.audios, f"{video}.wav")
 
-    def frames_of(self, video):
+    def frames_of(self, video: str) -> str:
         return os.path.join(self.frames, video)
 
-    def has(self, modality, video):
+    def has(self, modality: str, video: str) -> bool:
         """Whether the sound ("audio") or the frames ("visual") of a clip are there; what is there is whole."""
         path = self.wav(video) if modality == "audio" else os.path.join(self.frames_of(video), FIRST_FRAME)
         return os.path.exists(path)
 
-    def extracted(self, modality):
+    def extracted(self, modality: str) -> list[str]:
         """The ids whose sound or frames are there, sorted."""
         folder = self.audios if modality == "audio" else self.frames
         if not os.path.isdir(folder):
@@ -41,18 +41,19 @@ class MediaFolder:
             names = (name.removesuffix(".wav") for name in names if name.endswith(".wav"))
         return sorted(video for video in names if self.has(modality, video))
 
-    def record(self):
+    def record(self) -> dict:
         """How sound and frames were made: sample_rate, frame_rate, short_side, ffmpeg; {} if they are not ours."""
-        path = os.path.join(self.path, RECORD)
-        try:
-            with open(path, encoding="utf-8") as file:
-                return json.load(file)
-        except FileNotFoundError:
+        path, cure = os.path.join(self.path, RECORD), "remove it together with audios/ and frames/"
+        if not os.path.exists(path):
             return {}
-        except ValueError:
-            raise InputError(f"{path}: not readable as JSON; remove it together with audios/ and frames/") from None
+        record = read_json(path, cure=cure)
+        numbers = isinstance(record, dict) and all(isinstance(record.get(name, 0), int) for name in _FLAGS)
+        versions = record.get("ffmpeg", []) if numbers else None
+        if not isinstance(versions, list) or not all(isinstance(version, str) for version in versions):
+            raise InputError(f"{path}: not a record of an extraction; {cure}")
+        return record
 
-    def start_record(self, options, ffmpeg):
+    def start_record(self, options: dict[str, int], ffmpeg: str):
         """Note ``options`` before the first clip; InputError if clips made with other ones are there already.
 
         ``options``: some of sample_rate, frame_rate, short_side.
@@ -70,10 +71,9 @@ class MediaFolder:
         write_json(os.path.join(self.path, RECORD), before | options | {"ffmpeg": versions})
 
 
-def wav_rate(path):
-    """Sample rate in Hz from a wav file's header; None if it is not a wav file of whole samples."""
+def wav_rate(path: str) -> int | None:
+    """Sample rate in Hz from a wav file's header; None if it is none."""
     try:
-        with wave.open(path) as sound:
-            return sound.getframerate()
-    except (wave.Error, EOFError, OSError):
+        return soundfile.info(path).samplerate if os.path.isfile(path) else None
+    except (soundfile.SoundFileError, UnicodeError):
         return None

@@ -1,18 +1,27 @@
 """From prepared clips to stored features: workers decode ahead, the network runs, a thread writes."""
 
+import shutil
 import signal
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from extraction.failures import Failure
-from utils.errors import InputError, MediaError
+from extraction.failures import Failure, reason_of
+from features.writer import FeatureWriter
+from model.encoders.factory import Encoder
+from model.network import PRECISIONS as DTYPES
+from utils.errors import InputError
 
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Training's words, and half precision, whose range frozen encoders do not leave.
+PRECISIONS = {**DTYPES, "fp16": torch.float16}
+# Feature files name the precision by these words, which the command takes as well.
+RECORDED = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 class PreparedBatches(Dataset):
@@ -30,24 +39,29 @@ class PreparedBatches(Dataset):
             try:
                 inputs.append(self.prepare(self.paths[video]))
                 ids.append(video)
-            except MediaError as error:
-                failures.append((video, str(error)))
-            except OSError as error:
-                failures.append((video, f"{error.strerror}: {error.filename}"))
+            except Exception as error:  # whatever one clip raises concerns that clip
+                failures.append((video, reason_of(error)))
         return ids, torch.stack(inputs) if inputs else None, failures
 
 
-def plan_batches(ids, batch_size, rank=0, world=1):
+def read_precision(text: str) -> str:
+    """A word of PRECISIONS or RECORDED as one of PRECISIONS, for argparse; others are given back as they are."""
+    return next((word for word, recorded in RECORDED.items() if recorded == text), text)
+
+
+def plan_batches(ids: Iterable[str], batch_size: int, rank: int = 0, world: int = 1) -> list[list[str]]:
     """This rank's batches of ``ids``. They depend on nothing else, so that a run that goes on makes the same ones."""
     ids = sorted(ids)
     batches = [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)]
     return batches[rank::world]
 
 
-def extract_features(encoder, writer, batches, paths, options):
+def extract_features(
+    encoder: Encoder, writer: FeatureWriter, batches: list[list[str]], paths: dict[str, str], options: SimpleNamespace
+) -> tuple[int, list[Failure]]:
     """Write the features of all clips in ``batches``; return how many, and the failures.
 
-    ``options``: what, device, precision, feature_dtype, num_workers, show_progress.
+    ``options``: what, device, precision, feature_dtype, num_workers, show_progress. InputError if the disk has no room.
     """
     network = encoder.network.to(options.device).eval()
     loader = _loader(PreparedBatches(batches, paths, encoder.prepare), options)
@@ -58,6 +72,8 @@ def extract_features(encoder, writer, batches, paths, options):
             features = _infer(network, inputs, options) if ids else []
             good, bad = _finite(ids, features, options.feature_dtype)
             failures += [Failure(video, options.what, reason) for video, reason in [*failed, *bad]]
+            if good and not count:
+                _announce(writer, next(iter(good.values())).nbytes * total, options)
             if pending:
                 pending.result()
             pending = thread.submit(writer.write_part, good) if good else None
@@ -66,6 +82,16 @@ def extract_features(encoder, writer, batches, paths, options):
         if pending:
             pending.result()
     return count, failures
+
+
+def _announce(writer, size, options):
+    """Say how large the features of this process become; InputError if that does not fit twice, in parts and merged."""
+    free = shutil.disk_usage(writer.path.parent).free
+    line = f"{options.what}s: {size / 1e9:.2f} GB to write, twice until merged, {free / 1e9:.2f} GB free"
+    if 2 * size > free:
+        raise InputError(f"{writer.path.parent}: {line}; make room, or pass --feature_dtype float16 or --pooled")
+    if options.show_progress:
+        print(line, flush=True)
 
 
 def _loader(data, options):

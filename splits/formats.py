@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from features.npy_dict import load_npy_dict
-from utils.errors import InputError
+from utils.errors import InputError, printable
 from utils.files import atomic_path, read_lines, read_table, write_text
 
 SPLITS = ("train", "val", "test")
@@ -41,7 +41,7 @@ def name_problem(name: str) -> str | None:
     """Why ``name`` cannot stand in a line of its own and be read again; None if it can."""
     if name != name.strip() or not name:
         return "it is empty, or begins or ends with a space"
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
+    if printable(name) != name:
         return "it holds a control character, or a byte that is not UTF-8"
     return None
 

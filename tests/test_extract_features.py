@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -18,9 +19,11 @@ from PIL import Image
 from torch import nn
 
 from extract_pretrained_features import main
+from extraction import pipeline
 from extraction.pipeline import extract_features, plan_batches
 from features.store import open_features
 from features.writer import FeatureWriter
+from model.encoders import factory
 from model.encoders.factory import Encoder
 from tests.test_encoders import small_videomae, write_wav
 from utils.files import write_json
@@ -179,6 +182,58 @@ def test_videomae_end_to_end_from_a_local_folder(tmp_path, raw):
     assert len(attributes["checkpoint_sha256"]) == 64 and attributes["precision"] == "bfloat16"
 
 
+def test_precisions_have_the_words_of_training_and_files_keep_theirs(tmp_path, raw, capsys):
+    folder = run(tmp_path, "--precision", "bf16", "--modality", "visual")
+    assert content(folder / VISUAL)[1]["precision"] == "bfloat16"
+    run(tmp_path, "--precision", "bfloat16", "--modality", "visual")
+    with pytest.raises(SystemExit, match="2"):
+        run(tmp_path, "--modality", "visual")
+    assert "made with precision bfloat16, not float32" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        run(tmp_path, "--precision", "tf32", "--modality", "visual")
+    assert "--precision tf32: a format of GPUs" in capsys.readouterr().err
+
+
+def test_a_command_that_does_little_does_not_end_well(tmp_path, raw, capsys):
+    ids = [f"clip {number}" for number in range(15)]
+    (tmp_path / "ids.txt").write_text("\n".join(ids))
+    with pytest.raises(SystemExit, match="1"):
+        run(tmp_path, "--id_file", tmp_path / "ids.txt")
+    captured = capsys.readouterr()
+    assert "20 failed (no audio extracted yet: 10, no frames extracted yet: 10)" in captured.out
+    assert "error: 20 of 30 pieces failed, see " in captured.err
+
+
+def test_names_by_hand_that_can_be_no_ids_are_listed(tmp_path, raw):
+    os.rename(raw / "audios" / "clip 0.wav", os.fsencode(raw) + b"/audios/\xff.wav")
+    (raw / "frames" / "a\\b").mkdir()
+    (raw / "frames" / "a\\b" / "000001.jpg").touch()
+    folder = run(tmp_path)
+    assert "not UTF-8" in failures(folder)["\\udcff", "audio_feature"]
+    assert "path separator" in failures(folder)["a\\b", "visual_feature"]
+    assert len(content(folder / AUDIO)[0]) == 6
+
+
+def test_whatever_a_clip_raises_concerns_that_clip(tmp_path, raw, monkeypatch):
+    prepare = factory.read_wav
+
+    def odd(path, rate):
+        if path.endswith("clip 3.wav"):
+            raise ZeroDivisionError("nobody thought of this")
+        return prepare(path, rate)
+
+    monkeypatch.setattr(factory, "read_wav", odd)
+    folder = run(tmp_path)
+    assert failures(folder) == {("clip 3", "audio_feature"): "ZeroDivisionError: nobody thought of this"}
+
+
+def test_features_that_do_not_fit_the_disk_are_refused(tmp_path, raw, monkeypatch, capsys):
+    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda folder: SimpleNamespace(free=30_000))
+    with pytest.raises(SystemExit, match="2"):
+        run(tmp_path, "--modality", "audio")
+    assert "audio_features: 0.00 GB to write" in capsys.readouterr().err
+
+
 def test_two_processes_make_one_store(tmp_path, raw):
     alone = run(tmp_path, "--batch_size", 2)
     os.rename(alone, tmp_path / "alone")
@@ -200,10 +255,8 @@ def test_values_that_are_not_finite_are_failures(tmp_path):
         def forward(self, inputs):
             return inputs * 1e5
 
-    from types import SimpleNamespace
-
     options = SimpleNamespace(
-        what="audio_feature", precision="float32", feature_dtype="float16", num_workers=0, show_progress=False
+        what="audio_feature", precision="fp32", feature_dtype="float16", num_workers=0, show_progress=False
     )
     options.device = torch.device("cpu")
     encoder = Encoder("odd", lambda path: torch.full((3,), float(path)), Odd(), {})

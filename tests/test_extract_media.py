@@ -13,15 +13,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
+import extract_audios_frames
 from extract_audios_frames import main
 from extraction.failures import read_failures
 from extraction.ffmpeg import extract_frames, extract_wav, find_ffmpeg
+from extraction.folder import wav_rate
+from model.encoders.fbank import read_wav
 from splits.formats import read_splits
 from tests.helpers.make_videos import make_video
 from tests.helpers.shared import shared
-from utils.errors import MediaError
+from utils.errors import MediaError, printable
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -223,6 +227,119 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, flags, message):
         run(tmp_path, *flags)
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def hostile_folder(clips):
+    """Clips in a folder per class, good ones and all that can go wrong with a name or a file; return the bad ones."""
+    good = make_video(clips / "dog" / "good.mp4", seconds=0.2)
+    for name in ("dog/other.mp4", "cat/1.mp4", "cat/2.mp4"):
+        os.makedirs((clips / name).parent, exist_ok=True)
+        shutil.copy(good, clips / name)
+    bad = {
+        b"dog/back\\slash.mp4": "path separator",
+        b"dog/not\xffutf8.mp4": "not UTF-8",
+        b"dog/space .mp4": "with a space",
+        b"dog/tab\there.mp4": "control character",
+        b"dog/" + b"x" * 240 + b".mp4": "longer than 230 bytes",
+        b"dog/deeper/1.mp4": "two folders down",
+        b" dog/1.mp4": "folder cannot be that of a class",
+        b"line\nbreak/1.mp4": "folder cannot be that of a class",
+        b"not\xffutf8/1.mp4": "folder cannot be that of a class",
+    }
+    for name in bad:
+        path = os.path.join(os.fsencode(clips), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        shutil.copy(good, path)
+    os.symlink("nowhere", clips / "dog" / "dangling.mp4")
+    os.mkfifo(clips / "dog" / "pipe.mp4")
+    return bad | {b"dog/dangling.mp4": "link to nothing", b"dog/pipe.mp4": "not a regular file"}
+
+
+def test_files_that_can_be_no_clips_are_listed_and_stop_nothing(tmp_path, capsys):
+    bad = hostile_folder(tmp_path / "clips")
+    flags = ("--videos", tmp_path / "clips", "--val", 0.4, "--test", 0)
+    with pytest.raises(SystemExit, match="1"):
+        run(tmp_path, *flags)
+    folder = tmp_path / "raw" / "mine"
+    assert "error: 11 of 19 pieces failed" in capsys.readouterr().err
+    listed = {name: reason for (name, what), reason in reasons(folder).items() if what == "video"}
+    assert len(listed) == len(reasons(folder)) == len(bad)
+    for name, reason in bad.items():
+        assert reason in listed[printable(os.fsdecode(name))]
+    assert sorted(os.listdir(folder / "frames")) == ["1", "2", "good", "other"]
+    assert sorted(read_splits(tmp_path / "data" / "mine").classes) == ["cat", "dog"]
+    # Mended, they leave the list.
+    for name in bad:
+        os.unlink(os.path.join(os.fsencode(tmp_path / "clips"), name))
+    run(tmp_path, *flags)
+    assert reasons(folder) == {}
+
+
+def test_two_spellings_of_a_class_are_refused(tmp_path, capsys):
+    for name in ("caf\u00e9", "cafe\u0301"):
+        make_video(tmp_path / "clips" / name / f"{len(name)}.mp4", seconds=0.2)
+    with pytest.raises(SystemExit, match="2"):
+        run(tmp_path, "--videos", tmp_path / "clips", "--val", 0.2)
+    assert "two spellings" in capsys.readouterr().err and not (tmp_path / "data").exists()
+
+
+def test_sound_of_six_channels(tmp_path):
+    make_video(tmp_path / "raw" / "mine" / "videos" / "a.mkv", options=("-ac", "6"))
+    folder = run(tmp_path)
+    assert reasons(folder) == {} and wav_rate(str(folder / "audios" / "a.wav")) == 11430
+    with soundfile.SoundFile(folder / "audios" / "a.wav") as sound:
+        assert sound.channels == 6
+    waveform, rate = read_wav(str(folder / "audios" / "a.wav"), 11430)
+    assert abs(len(waveform) / rate - 1) < 0.1
+
+
+def test_whatever_a_clip_raises_concerns_that_clip(tmp_path, monkeypatch, capsys):
+    for name in "abc":
+        make_video(tmp_path / "raw" / "mine" / "videos" / f"{name}.mp4", seconds=0.2)
+
+    def extract(video, *arguments):
+        if video.endswith("b.mp4"):
+            raise RuntimeError("something\nnobody thought of")
+        extract_wav(video, *arguments)
+
+    monkeypatch.setattr(extract_audios_frames, "extract_wav", extract)
+    folder = run(tmp_path)
+    assert reasons(folder) == {("b", "audio"): "RuntimeError: something"}
+    assert len(os.listdir(folder / "audios")) == 2
+
+
+def test_a_command_whose_clips_all_fail_does_not_end_well(tmp_path, capsys):
+    for name in "ab":
+        (tmp_path / "raw" / "mine" / "videos").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "raw" / "mine" / "videos" / f"{name}.mp4").write_bytes(b"nonsense")
+    with pytest.raises(SystemExit, match="1"):
+        run(tmp_path)
+    captured = capsys.readouterr()
+    assert "4 failed" in captured.out and "error: 4 of 4 pieces failed, see " in captured.err
+
+
+def test_long_clips_are_bounded_in_disk(tmp_path):
+    video = make_video(tmp_path / "a.mp4", seconds=6)
+    for limit, fits in ((6, True), (3, False)):
+        for extract, target, rate in ((extract_wav, "wav", 8000), (extract_frames, "frames", 8)):
+            if fits:
+                extract(video, tmp_path / target, rate, max_seconds=limit)
+                continue
+            with pytest.raises(MediaError, match="longer than 3 seconds"):
+                extract(video, tmp_path / f"{target}{limit}", rate, max_seconds=limit)
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "frames", "wav"]
+    run(tmp_path, "--videos", tmp_path, "--max_seconds", 6)
+
+
+def test_a_list_in_disguise_reads_no_other_file(tmp_path):
+    make_video(tmp_path / "secret.mkv", seconds=0.3)
+    (tmp_path / "a.mp4").write_text("ffconcat version 1.0\nfile secret.mkv\n")
+    for extract in (extract_wav, extract_frames):
+        with pytest.raises(MediaError, match="not a video"):
+            extract(tmp_path / "a.mp4", tmp_path / "out", 8)
+    os.mkfifo(tmp_path / "b.mp4")
+    with pytest.raises(MediaError, match="not a regular file"):
+        extract_wav(tmp_path / "b.mp4", tmp_path / "out")
 
 
 def test_launcher_keeps_the_users_folder_and_passes_flags_on(tmp_path):

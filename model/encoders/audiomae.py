@@ -1,4 +1,7 @@
-"""AudioMAE's encoder (Huang et al., Masked Autoencoders that Listen, NeurIPS 2022) as a feature extractor."""
+"""AudioMAE's encoder (Huang et al., Masked Autoencoders that Listen, NeurIPS 2022) as a feature extractor.
+
+Shapes: B clips, D width (768). Filter banks are (B, 1, 1024, 128): 1024 windows of 10 ms, 128 bands.
+"""
 
 from functools import partial
 
@@ -12,8 +15,8 @@ from model.encoders.weights import fit_state, read_state
 _DECODER = ("decoder_", "mask_token")
 
 
-def build_audiomae(width=768, depth=12, heads=12):
-    """The encoder, ViT-B/16 on filter banks (B, 1, 1024, 128): the mean of the 512 patch tokens, normalised: (B, 768).
+def build_audiomae(width: int = 768, depth: int = 12, heads: int = 12) -> VisionTransformer:
+    """The encoder, ViT-B/16 on filter banks (B, 1, 1024, 128): the mean of the 512 patch tokens, normalised: (B, D).
 
     The class token takes part in attention and not in the mean.
     """
@@ -31,7 +34,7 @@ def build_audiomae(width=768, depth=12, heads=12):
     )
 
 
-def load_audiomae(path):
+def load_audiomae(path: str) -> tuple[VisionTransformer, list[str]]:
     """The encoder with the published weights, and the keys that are neither its own nor the decoder's.
 
     The pre-training checkpoint has no ``fc_norm``: it keeps its initial ones and zeros, as in the released features.

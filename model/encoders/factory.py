@@ -1,8 +1,13 @@
-"""Encoders by name: what each takes from a clip's sound or frames, and the network that makes features of it."""
+"""Encoders by name: what each takes from a clip's sound or frames, and the network that makes features of it.
 
+Shapes: B clips, F frames, S positions, D width.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -27,13 +32,15 @@ class Encoder:
     """
 
     name: str
-    prepare: object
+    prepare: Callable[[str], torch.Tensor]
     network: nn.Module
     attributes: dict
-    left_out: list = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
-def build_audio_encoder(name, checkpoint=None, sample_rate=None, normalize_fbank=False):
+def build_audio_encoder(
+    name: str, checkpoint: str | None = None, sample_rate: int | None = None, normalize_fbank: bool = False
+) -> Encoder:
     """``audiomae``: (768,) a clip. ``logmel``: (768,), 64 log-mel bands x 12 equal parts of the clip, no weights."""
     if name not in AUDIO_ENCODERS:
         raise InputError(f"--audio_encoder {name}: not one of {', '.join(AUDIO_ENCODERS)}")
@@ -54,7 +61,7 @@ def build_audio_encoder(name, checkpoint=None, sample_rate=None, normalize_fbank
     return Encoder(name, partial(prepare_audiomae, sample_rate, normalize_fbank), network, attributes, left_out)
 
 
-def build_visual_encoder(name, checkpoint=None, pooled=False):
+def build_visual_encoder(name: str, checkpoint: str | None = None, pooled: bool = False) -> Encoder:
     """``videomae``: (8, 196, 768) a clip. ``timm/<model>``: 8 frames x its tokens. ``patches``: (8, 4, 256).
 
     ``pooled``: one position a frame.
@@ -81,14 +88,14 @@ def build_visual_encoder(name, checkpoint=None, pooled=False):
     return Encoder(name, prepare, network, attributes, left_out)
 
 
-def prepare_audiomae(sample_rate, normalized, path):
+def prepare_audiomae(sample_rate: int | None, normalized: bool, path: str) -> torch.Tensor:
     """Filter bank (1, 1024, 128) of the first 10 s or so of a wav file, zero-padded."""
     waveform, rate = read_wav(path, sample_rate)
     bank = fit_frames(filter_bank(waveform, rate, max_frames=FRAMES))
     return (normalize(bank) if normalized else bank)[None]
 
 
-def prepare_logmel(sample_rate, path):
+def prepare_logmel(sample_rate: int | None, path: str) -> torch.Tensor:
     """The whole wav file as the mean log-mel energies of 12 equal parts, (768,), band by band.
 
     Brought to mean 0 and variance 1 like the outputs of the trained encoders, so loudness does not matter.

@@ -1,13 +1,18 @@
-"""Kaldi-compatible log-mel filter banks, and the sound files they are computed from."""
+"""Kaldi-compatible log-mel filter banks, and the sound files they are computed from.
 
-import wave
+Shapes: n samples, T windows of 25 ms every 10 ms, M mel bands (128).
+"""
+
+import os
 from functools import cache
 
 import numpy as np
+import soundfile
 import torch
 from torch.nn import functional as F
 
-from utils.errors import MediaError
+from utils.errors import InputError, MediaError, first_line
+from utils.files import check_regular
 
 FRAMES = 1024  # rows that AudioMAE takes: 10.24 s
 MEL_BINS = 128
@@ -18,29 +23,37 @@ _LOWEST_HZ = 20.0
 _EPSILON = torch.finfo(torch.float32).eps
 
 
-def read_wav(path, expected_rate=None):
+def read_wav(path: str, expected_rate: int | None = None) -> tuple[torch.Tensor, int]:
     """A 16-bit wav file as (waveform, rate): float32 (n,), its first channel less the mean of all channels.
 
-    MediaError if the file is damaged, is of another kind, or has another rate than ``expected_rate``.
+    Any number of channels. MediaError if the file is damaged, is of another kind, or has another rate than
+    ``expected_rate``.
     """
     try:
-        with wave.open(path) as sound:
-            rate, channels, count = sound.getframerate(), sound.getnchannels(), sound.getnframes()
-            if sound.getsampwidth() != 2:
-                raise MediaError(f"the wav file has {8 * sound.getsampwidth()} bits a sample, expected 16")
-            samples = np.frombuffer(sound.readframes(count), "<i2")
-    except (wave.Error, EOFError, ValueError, RuntimeError) as error:  # RuntimeError: a chunk beyond the end
-        raise MediaError(f"not a readable wav file ({error or 'it ends early'})") from None
-    if len(samples) != count * channels:
+        check_regular(path)
+        with open(path, "rb") as file:
+            # libsndfile takes a file that was cut short for a shorter one.
+            whole = int.from_bytes(file.read(8)[4:], "little") + 8 <= os.path.getsize(path)
+        with soundfile.SoundFile(path) as sound:
+            if sound.format not in ("WAV", "WAVEX"):
+                raise MediaError(f"not a readable wav file (it is {sound.format})")
+            if sound.subtype != "PCM_16":
+                raise MediaError(f"the wav file holds {sound.subtype}, expected 16-bit samples")
+            rate, samples = sound.samplerate, sound.read(dtype="int16", always_2d=True)
+    except InputError as error:
+        raise MediaError(str(error)) from None
+    except soundfile.SoundFileError as error:
+        raise MediaError(f"not a readable wav file ({first_line(error).rpartition(': ')[2]})") from None
+    if not whole:
         raise MediaError("the wav file ends early")
     if expected_rate and rate != expected_rate:
         raise MediaError(f"the wav file is at {rate} Hz, others are at {expected_rate}; extract the sound again")
-    waveform = torch.from_numpy(samples.astype(np.float32) / 32768).view(-1, channels)
+    waveform = torch.from_numpy(samples.astype(np.float32) / 32768)
     return waveform[:, 0] - waveform.mean(), rate
 
 
-def filter_bank(waveform, rate, bins=MEL_BINS, max_frames=None):
-    """Log-mel energies (frames, bins) of ``waveform`` (n,) at ``rate`` Hz, as Kaldi's ``compute-fbank-feats``.
+def filter_bank(waveform: torch.Tensor, rate: int, bins: int = MEL_BINS, max_frames: int | None = None) -> torch.Tensor:
+    """Log-mel energies (T, M) of ``waveform`` (n,) at ``rate`` Hz, as Kaldi's ``compute-fbank-feats``.
 
     Hann window of 25 ms every 10 ms, no energy, no dither; frames lie within the waveform (Povey et al.,
     The Kaldi Speech Recognition Toolkit, 2011). MediaError if there is not one whole window.
@@ -76,11 +89,11 @@ def _mel(hertz):
     return 1127.0 * torch.log1p(hertz / 700.0)
 
 
-def fit_frames(bank, frames=FRAMES):
-    """``bank`` (n, bins) cut, or padded with zeros, to ``frames`` rows."""
+def fit_frames(bank: torch.Tensor, frames: int = FRAMES) -> torch.Tensor:
+    """``bank`` (T, M) cut, or padded with zeros, to ``frames`` rows."""
     return F.pad(bank[:frames], (0, 0, 0, max(0, frames - len(bank))))
 
 
-def normalize(bank):
+def normalize(bank: torch.Tensor) -> torch.Tensor:
     """Filter banks as AudioMAE was trained on them: less AudioSet's mean, over twice its standard deviation."""
     return (bank - AUDIOSET_MEAN) / (2 * AUDIOSET_STD)

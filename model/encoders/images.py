@@ -1,27 +1,33 @@
-"""Encoders that look at one frame at a time: any image model of timm, and plain pixels."""
+"""Encoders that look at one frame at a time: any image model of timm, and plain pixels.
 
+Shapes: B clips, F frames, S positions of a frame, D width; H, W pixels.
+"""
+
+from collections.abc import Sequence
+
+import torch
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 from model.encoders.frames import normalized
 from model.encoders.weights import fit_state, read_state
-from utils.errors import InputError
+from utils.errors import InputError, first_line
 
 NUM_FRAMES = 8
 
 
 class TimmFrames(nn.Module):
-    """uint8 frames (B, F, 3, H, W) -> (B, F, positions, dims): the tokens of each frame, class tokens left out.
+    """uint8 frames (B, F, 3, H, W) -> (B, F, S, D): the tokens of each frame, class tokens left out.
 
     ``pooled``: one position a frame, what the model's own pooling makes of it.
     """
 
-    def __init__(self, network, mean, std, pooled):
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float], pooled: bool):
         super().__init__()
         self.network, self.mean, self.std, self.pooled = network, mean, std, pooled
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         hidden = self.network.forward_features(normalized(frames.flatten(0, 1), self.mean, self.std))
         if self.pooled:
             tokens = self.network.forward_head(hidden, pre_logits=True).flatten(1).unsqueeze(1)
@@ -29,15 +35,15 @@ class TimmFrames(nn.Module):
             tokens = self.tokens(hidden)
         return tokens.unflatten(0, frames.shape[:2])
 
-    def tokens(self, hidden):
-        """Tokens (N, positions, dims) from what timm's models return: tokens, or maps with channels first or last."""
+    def tokens(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Tokens (B F, S, D) from what timm's models return: tokens, or maps with channels first or last."""
         if hidden.ndim == 3:
             return hidden[:, getattr(self.network, "num_prefix_tokens", 0) :]
         channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
         return hidden.flatten(1, 2) if channels_last else hidden.flatten(2).transpose(1, 2)
 
 
-def load_timm(name, path=None, pooled=False):
+def load_timm(name: str, path: str | None = None, pooled: bool = False) -> tuple[TimmFrames, dict, list[str]]:
     """The image model ``name`` of timm as TimmFrames, its frame options (side, resize, resample), and keys left out.
 
     Weights: the file ``path``, else timm's pretrained ones. InputError if either cannot be had.
@@ -47,7 +53,7 @@ def load_timm(name, path=None, pooled=False):
     try:
         network = timm.create_model(name, pretrained=path is None, num_classes=0)
     except Exception as error:  # timm, the hub and the network raise errors of many kinds
-        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
+        reason = first_line(error, 160)
         raise InputError(
             f"timm/{name}: no such model, or no pretrained weights ({reason}); check the name, or pass"
             " a downloaded file as --visual_checkpoint"
@@ -72,14 +78,14 @@ class Patches(nn.Module):
     side = 32
     patch = 16
 
-    def forward(self, frames):
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
         pixels = normalized(frames).unflatten(1, (NUM_FRAMES, -1)).mean((2, 3), keepdim=True).squeeze(2)
         patches = F.unfold(pixels.flatten(0, 1), self.patch, stride=self.patch)
         return patches.transpose(1, 2).unflatten(0, (-1, NUM_FRAMES)).contiguous()
 
 
 class MeanPosition(nn.Module):
-    """(B, F, positions, dims) -> (B, F, 1, dims)."""
+    """(B, F, S, D) -> (B, F, 1, D)."""
 
-    def forward(self, feature):
+    def forward(self, feature: torch.Tensor) -> torch.Tensor:
         return feature.mean(2, keepdim=True)

@@ -1,17 +1,20 @@
-"""Published weights, read without running what a file contains, and fitted to a network with nothing left unsaid."""
+"""Published weights, read without running what a file contains; what does not fit a network is reported."""
 
 import argparse
 import hashlib
 import pickle
 
 import torch
+from torch import nn
 
-from utils.errors import InputError
+from utils.errors import InputError, first_line
+from utils.files import check_regular
 
 
-def read_state(path):
+def read_state(path: str) -> dict[str, torch.Tensor]:
     """The state dict in a checkpoint: a ``.safetensors`` file, or torch's, alone or under "model" or "state_dict"."""
     try:
+        check_regular(path)
         if path.endswith(".safetensors"):
             from safetensors.torch import load_file
 
@@ -22,13 +25,11 @@ def read_state(path):
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint file") from None
     except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path}: holds more than weights, or is damaged ({str(error).splitlines()[0][:100]})"
-        ) from None
+        raise InputError(f"{path}: holds more than weights, or is damaged ({first_line(error)})") from None
     except Exception as error:  # each format has errors of its own for a damaged file
-        if isinstance(error, MemoryError) or getattr(error, "filename", None):
+        if isinstance(error, MemoryError | InputError) or getattr(error, "filename", None):
             raise
-        raise InputError(f"{path}: not a readable checkpoint ({_first_line(error)})") from None
+        raise InputError(f"{path}: not a readable checkpoint ({first_line(error)})") from None
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -37,8 +38,14 @@ def read_state(path):
     return content
 
 
-def fit_state(network, state, path, optional=(), known=()):
-    """Load ``state`` into ``network`` and return the keys that were left out, less those beginning with ``known``.
+def fit_state(
+    network: nn.Module,
+    state: dict[str, torch.Tensor],
+    path: str,
+    optional: tuple[str, ...] = (),
+    ignored: tuple[str, ...] = (),
+) -> list[str]:
+    """Load ``state`` into ``network`` and return the keys that were left out, less those beginning with ``ignored``.
 
     InputError if a parameter that is not in ``optional`` is missing, or one has another shape.
     """
@@ -50,10 +57,10 @@ def fit_state(network, state, path, optional=(), known=()):
         if own[name].shape != state[name].shape:
             raise InputError(f"{path}: {name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}")
     network.load_state_dict({name: state[name] for name in own if name in state}, strict=False)
-    return sorted(name for name in state if name not in own and not name.startswith(tuple(known)))
+    return sorted(name for name in state if name not in own and not name.startswith(tuple(ignored)))
 
 
-def file_sha256(path):
+def file_sha256(path: str) -> str:
     """SHA-256 of a file, as ``sha256sum`` prints it."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -62,13 +69,9 @@ def file_sha256(path):
     return digest.hexdigest()
 
 
-def state_sha256(network):
+def state_sha256(network: nn.Module) -> str:
     """SHA-256 of a network's names and weights, for weights that come in no file of ours."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         digest.update(name.encode() + value.cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _first_line(error):
-    return (str(error) or type(error).__name__).splitlines()[0][:100]
