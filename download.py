@@ -22,8 +22,8 @@ from features.convert import convert
 from features.sources import FILES, open_source, source_file
 from features.store import index_path
 from splits.release import RELEASE, fetch_splits
-from utils.command_line import DATA_ROOT, SENSES, OneLineParser
-from utils.datasets import KNOWN, Dataset, find_dataset
+from utils.command_line import DATA_ROOT, OneLineParser
+from utils.datasets import KNOWN, MODALITIES, Dataset, find_dataset
 from utils.errors import InputError, command, first_line
 from utils.files import file_lock, remove
 
@@ -46,7 +46,7 @@ def main(arguments=None):
     os.makedirs(folder, exist_ok=True)
     with file_lock(os.path.join(folder, ".download.lock"), f"the features of {dataset.name}"):
         print(fetch_splits(dataset, folder, args.splits_url), flush=True)
-        modalities = [modality for modality in SENSES[args.modality] if not present(folder, modality)]
+        modalities = [modality for modality in MODALITIES[args.modality] if not present(folder, modality)]
         if modalities:
             fetch_features(args, dataset, folder, modalities)
     print(f"{dataset.name} is in {os.path.relpath(folder)}; train by sh run_incremental_ours.sh '{dataset.name}'")
@@ -55,7 +55,7 @@ def main(arguments=None):
 def parse(arguments):
     parser = OneLineParser(prog="download.py", description="Fetch the released features and splits of a data set.")
     parser.add_argument("--dataset", required=True, help=f"one of {', '.join(KNOWN)}")
-    parser.add_argument("--modality", choices=SENSES, default="audio-visual", help="audio is the smallest by far")
+    parser.add_argument("--modality", choices=MODALITIES, default="audio-visual", help="audio is the smallest by far")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="type of the values stored")
     parser.add_argument("--keep_original", action="store_true", help="keep the released files beside the store")
     parser.add_argument("--data_root", default=DATA_ROOT, help="folder of the data sets' folders")

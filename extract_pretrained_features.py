@@ -46,7 +46,7 @@ def main(arguments=None):
     # All that can be refused is refused before the first clip.
     encoders = {modality: BUILD[modality](args, raw) for modality in modalities}
     os.makedirs(data, exist_ok=True)
-    with file_lock(os.path.join(data, ".extraction.lock"), data) if group.leads else nullcontext():
+    with file_lock(os.path.join(data, ".extraction.lock"), data) if group.is_main else nullcontext():
         writers = {
             modality: open_writer(args, raw, data, modality, encoders[modality], group) for modality in modalities
         }
@@ -55,12 +55,12 @@ def main(arguments=None):
             extract_modality(args, raw, modality, ids, encoders[modality], writers[modality], group)
             for modality in modalities
         ]
-        if group.leads:
+        if group.is_main:
             failures = [failure for _, failed in done for failure in failed]
             path = write_failures(data, failures, {(video, WHAT[each]) for video in ids for each in modalities})
             print(f"Wrote {' and '.join(line for line, _ in done)}; {summary(failures)}, listed in {path}", flush=True)
     group.close()
-    if group.leads:
+    if group.is_main:
         end(failures, len(ids) * len(modalities), path)
 
 
@@ -102,10 +102,10 @@ def clips_of(args, raw):
 
 def open_writer(args, raw, data, modality, encoder, group):
     """The writer of one modality; the leading rank clears up after killed runs and checks what is there."""
-    if encoder.left_out and group.leads:
+    if encoder.left_out and group.is_main:
         print(f"{encoder.name}: keys of the checkpoint that are not used: {', '.join(encoder.left_out)}")
     writer = FeatureWriter(extracted_file(data, modality), attributes(args, raw, encoder))
-    if group.leads:
+    if group.is_main:
         writer.path.parent.mkdir(exist_ok=True)
         writer.clean()
         writer.check()
@@ -123,10 +123,10 @@ def extract_modality(args, raw, modality, ids, encoder, writer, group):
     planned = plan_batches(set(ids) - merged - set(missing), args.batch_size, group.rank, group.world)
     written = writer.written()
     batches = [[video for video in batch if video not in written] for batch in planned]
-    options = SimpleNamespace(**vars(args), what=WHAT[modality], show_progress=group.leads)
+    options = SimpleNamespace(**vars(args), what=WHAT[modality], show_progress=group.is_main)
     count, failures = extract_features(encoder, writer, list(filter(None, batches)), paths, options)
     count, failures = sum(group.gather([count])), group.gather(failures)
-    line = group.leads and f"{modality} features of {count} clips ({writer.merge()} in all) to {writer.path}"
+    line = group.is_main and f"{modality} features of {count} clips ({writer.merge()} in all) to {writer.path}"
     failures += [Failure(video, WHAT[modality], problem) for video, problem in unusable.items()]
     return line, failures + missing_inputs(raw, modality, missing)
 

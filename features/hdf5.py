@@ -51,7 +51,7 @@ def own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     # Asked before anything is opened: a link may lead to any file, or to a pipe that never answers.
     link = file.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
-        raise _refused(file, name, f"a {'external' if isinstance(link, h5py.ExternalLink) else 'soft'} link")
+        raise _refused(file, name, "an external link" if isinstance(link, h5py.ExternalLink) else "a soft link")
     entry = file[name]
     if not isinstance(entry, h5py.Dataset):
         raise _refused(file, name, "a group" if isinstance(entry, h5py.Group) else "a type")

@@ -29,6 +29,12 @@ def fingerprint(path: str) -> dict:
     return {"name": os.path.basename(path), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
+def feature_files(folder: str, modality: str) -> list[dict]:
+    """Fingerprints of the files of one modality that are there: the index of the store, and the source."""
+    paths = index_path(folder, modality), source_file(folder, modality)
+    return [fingerprint(path) for path in paths if path and os.path.exists(path)]
+
+
 def open_features(folder: str, modality: str) -> Features:
     """Open the store of one modality if there is one and its source has not changed since, else the source itself."""
     index, source = index_path(folder, modality), source_file(folder, modality)

@@ -16,6 +16,7 @@ from features.checks import common_shape, read_all
 from features.npy_dict import load_npy_dict
 from features.sources import HDF5Features
 from tests.helpers import tiny
+from tests.helpers.hostile import ATTRIBUTES, ELSEWHERE
 from tests.helpers.shared import REPO
 from tests.helpers.tiny import change, features, refused
 from utils.errors import InputError
@@ -110,39 +111,6 @@ def test_damaged_hdf5_is_read_or_refused(tmp_path):
     assert refusals > 100
 
 
-def external_raw(file, name, outside):
-    shape, kind = (8,), h5py.h5t.NATIVE_FLOAT
-    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    properties.set_external(str(outside).encode(), 0, 32)
-    h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), properties)
-
-
-def virtual(file, name, outside):
-    layout = h5py.VirtualLayout((8,), "f4")
-    layout[:] = h5py.VirtualSource(str(outside), "x", (8,))
-    file.create_virtual_dataset(name, layout)
-
-
-def compact(file, name, _):
-    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    properties.set_layout(h5py.h5d.COMPACT)
-    h5py.h5d.create(file.id, name.encode(), h5py.h5t.NATIVE_FLOAT, h5py.h5s.create_simple((8,)), properties)
-
-
-ELSEWHERE = {
-    "virtual": (virtual, "a virtual data set"),
-    "external raw storage": (external_raw, "in external storage"),
-    "external link": (
-        lambda file, name, path: file.__setitem__(name, h5py.ExternalLink(str(path), "x")),
-        "an external link",
-    ),
-    "soft link": (lambda file, name, _: file.__setitem__(name, h5py.SoftLink("/whole")), "a soft link"),
-    "compact": (compact, "a compact layout"),
-    "group": (lambda file, name, _: file.create_group(name), "a group"),
-    "named type": (lambda file, name, _: file.__setitem__(name, np.dtype("f4")), "a type"),
-}
-
-
 @pytest.mark.parametrize("storage", ELSEWHERE)
 @pytest.mark.parametrize("target", ["secret", "missing", "pipe"])
 def test_only_values_in_the_file_itself_are_read(tmp_path, storage, target):
@@ -162,22 +130,11 @@ def test_only_values_in_the_file_itself_are_read(tmp_path, storage, target):
 
 
 def test_attributes_of_any_type_are_numbers_or_text(tmp_path):
-    values = {
-        "bytes": np.bytes_(b"caf\xe9"),
-        "void": np.void(b"\0\1"),
-        "complex": 1 + 2j,
-        "array": np.arange(3),
-        "empty": h5py.Empty("f4"),
-        "compound": np.array((1, 2.5), [("a", "i4"), ("b", "f4")])[()],
-        "text": "ü",
-        "yes": True,
-        "number": np.int16(3),
-    }
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["a"] = np.ones(4, np.float32)
-        file.attrs.update(values)
+        file.attrs.update(ATTRIBUTES)
     attributes = HDF5Features(tmp_path / "a.h5").attributes
-    assert attributes.keys() == values.keys() and json.loads(json.dumps(attributes)) == attributes
+    assert attributes.keys() == ATTRIBUTES.keys() and json.loads(json.dumps(attributes)) == attributes
     assert (attributes["text"], attributes["yes"], attributes["number"]) == ("ü", True, 3)
 
 
@@ -199,7 +156,9 @@ def test_what_goes_wrong_around_a_file_is_not_called_damage(tmp_path):
 def no_more_files():
     """This process has as many files open as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+    next_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(next_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_free, hard))
     try:
         yield
     finally:

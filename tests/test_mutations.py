@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.helpers.hostile import ATTACKS, attack
 from tests.helpers.mutations import READERS, mutate
 
 
@@ -14,3 +15,9 @@ def test_damaged_files(reader):
 @pytest.mark.parametrize("reader", READERS)
 def test_many_damaged_files(reader):
     assert mutate(reader, 150, seed=2) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ATTACKS)
+def test_hostile_files(name):
+    assert attack(name) == 0

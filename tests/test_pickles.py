@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from features import data_pickle, npy_dict
 from features.npy_dict import load_npy_dict, map_npy_dict
+from tests.helpers.hostile import forge, forged
 from utils.errors import InputError
 
 CONTENT = {
@@ -146,46 +147,7 @@ def test_changed_bytes_end_well(tmp_path, data):
         assert "\n" not in str(error)
 
 
-def forge(path, body):
-    """A .npy file whose pickle is ``body``, instructions of protocol 4 that leave one value."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "|O", "fortran_order": False, "shape": ()})
-    path.write_bytes(header.getvalue() + b"\x80\x04" + body + b".")
-
-
-def shared_tuples(depth):
-    """A tuple that holds the same tuple twice, and so on: to hash it takes 2 ** depth steps."""
-    return b")" + b"\x85\x94h\x00\x86" + b"".join(b"\x94h%c\x86" % number for number in range(1, depth))
-
-
-def shared_lists(depth):
-    return b"]\x94" + b"".join(b"]\x94(h%ch%ce" % (number, number) for number in range(depth))
-
-
-BLOCK = b"X" + (2000).to_bytes(4, "little") + b"a" * 2000 + b"\x94"
-ENCODE = b"c_codecs\nencode\n\x94\x8c\x06latin1\x94"
-FORGED = {
-    "a key that hashes for ever": b"}" + shared_tuples(100) + b"K\x01s",
-    "a value that prints for ever": b"}\x8c\x01a" + shared_lists(100) + b"s",
-    "a value that holds itself": b"}\x8c\x01a]\x94h\x00as",
-    "deep lists": b"}\x8c\x01a" + b"]" * 5000 + b"a" * 4999 + b"s",
-    "deep tuples": b"}\x8c\x01a)" + b"\x85" * 5000 + b"s",
-    "deep dicts": b"}" + b"\x8c\x01a}" * 5000 + b"s" * 5000,
-    "a number of 5000 digits": b"}\x8c\x01a\x8b" + (2100).to_bytes(4, "little") + b"\x7f" * 2100 + b"s",
-    "a number of 600 digits": b"}\x8c\x01a\x8a\xff" + b"\x7f" * 255 + b"s",
-    "text encoded over and over": b"}" + BLOCK + ENCODE + b"(" + b"h\x01h\x00h\x02\x86R" * 100_000 + b"l0",
-    "one list after another": b"}\x8c\x01a(" + b"]" * 300_000 + b"ls",
-    "memory of nothing": b"}" + b"\x94" * 300_000,
-    "half of an array": b"}\x8c\x01acnumpy.core.multiarray\n_reconstruct\n)Rs",
-    "a name that prints for ever": b"}\x8c\x01acnumpy\ndtype\n" + shared_lists(60) + b"\x85Rs",
-    "a shape of a million sides": b"}\x8c\x01acnumpy.core.numeric\n_frombuffer\n(C\x04abcd"
-    + b"cnumpy\ndtype\n\x8c\x02f4\x85R("
-    + b"J\xff\xff\xff\x7f" * 300_000
-    + b"t\x8c\x01CtRs",
-    "half a character": b"}\x8c\x03\xed\xa0\x80K\x01s",
-    "a key that is a number with a point": b"}G" + b"\0" * 8 + b"K\x01s",
-    "dictionaries within a list within a key": b"}(]}eK\x01s",
-}
+FORGED = forged(300_000)
 
 
 @pytest.mark.parametrize("name", FORGED)

@@ -23,9 +23,6 @@ class Dataset:
     archive: str | None = None  # of the released features: this zip, or this and .aa, .ab ...
 
 
-# What a run learns from: the features of one modality, or of both.
-MODALITIES = {"audio": ("audio",), "visual": ("visual",), "audio-visual": ("audio", "visual")}
-
 KNOWN = {
     "AVE": Dataset("AVE", "AVE", "AVE", 10, 28, 7, 340, (3294, 391, 394), "AVE_features.zip"),
     "ksounds": Dataset(
