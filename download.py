@@ -7,6 +7,11 @@ streams the zip on the Hugging Face hub (in parts, for the larger sets) without 
 turns the features into the store that trains fastest. The same command goes on where it was stopped.
 """
 
+if __name__ == "__main__":
+    from utils.environment import enter_environment
+
+    enter_environment()
+
 import os
 import re
 import shutil

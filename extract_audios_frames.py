@@ -8,6 +8,11 @@ and so on. What is there already is not made again. Clips that fail are listed i
 most do, the command ends with exit code 1.
 """
 
+if __name__ == "__main__":
+    from utils.environment import enter_environment
+
+    enter_environment()
+
 import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 

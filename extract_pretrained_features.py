@@ -8,6 +8,11 @@ data/AVE/visual_pretrained_feature/visual_features.h5. It goes on where it was s
 data/AVE/failed.csv. On several GPUs: torchrun --nproc_per_node 4 extract_pretrained_features.py --dataset AVE ...
 """
 
+if __name__ == "__main__":
+    from utils.environment import enter_environment
+
+    enter_environment()
+
 import os
 from contextlib import nullcontext
 from importlib.metadata import version

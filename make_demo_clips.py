@@ -8,6 +8,11 @@ there are not made again. A clip of a handwriting is always the same; the seed
 chooses which go into which split.
 """
 
+if __name__ == "__main__":
+    from utils.environment import enter_environment
+
+    enter_environment()
+
 import os
 import subprocess
 import tempfile

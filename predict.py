@@ -8,6 +8,11 @@ sends video files through the extraction that made the run's features (or takes 
 and prints for each clip its likeliest classes with their probabilities.
 """
 
+if __name__ == "__main__":
+    from utils.environment import enter_environment
+
+    enter_environment()
+
 import os
 import sys
 

@@ -10,6 +10,11 @@
 Runs that differ in the seed alone are one row, with mean and sample standard deviation.
 """
 
+if __name__ == "__main__":
+    from utils.environment import enter_environment
+
+    enter_environment()
+
 import argparse
 import sys
 

@@ -8,6 +8,11 @@
 Further flags go to every run. Finished runs are skipped, stopped ones go on, a failing one is reported at the end.
 """
 
+if __name__ == "__main__":
+    from utils.environment import enter_environment
+
+    enter_environment()
+
 import argparse
 import os
 import re

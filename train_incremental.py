@@ -8,6 +8,11 @@ folder under save/. The same command goes on where it was stopped. See --help fo
 with --method <name> --help. On several GPUs: torchrun --nproc_per_node 2 train_incremental.py ...
 """
 
+if __name__ == "__main__":
+    from utils.environment import enter_environment
+
+    enter_environment()
+
 import os
 
 # Before torch starts CUDA: some of its matrix products repeat exactly only with this workspace setting.

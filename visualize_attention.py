@@ -8,6 +8,11 @@ One row per run and step: the frames of the clip, brighter where the spatial att
 temporal attention of each frame. The maps are means over channels, each of which has a map of its own.
 """
 
+if __name__ == "__main__":
+    from utils.environment import enter_environment
+
+    enter_environment()
+
 import os
 
 import numpy as np

@@ -13,6 +13,9 @@ import sys
 
 if __name__ == "__main__":  # started by its path, Python looks for modules beside this file, not in the project
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    from utils.environment import enter_environment
+
+    enter_environment()
 
 import math
 import re

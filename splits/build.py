@@ -11,6 +11,9 @@ import sys
 
 if __name__ == "__main__":  # started by its path, Python looks for modules beside this file, not in the project
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    from utils.environment import enter_environment
+
+    enter_environment()
 
 from splits.annotations import from_ave, from_folders, from_kinetics, from_table, from_vggsound, read_class_names
 from splits.clips import find_videos

@@ -24,7 +24,6 @@ ROOMS = [room for room in KNOWS if (REPO / room).is_dir()]
 SCRIPTS = [path for path in sorted(REPO.glob("*.py")) if path.stem not in KNOWS]
 # utils/ is for what three rooms use; a loss, a metric, a rule of exemplars or draws belongs there whoever uses it.
 FIELD = {"losses", "metrics", "exemplars", "seeding"}
-LAUNCHERS_OWN = {"environment"}  # started by utils/launch.sh
 # Still too long, and about to be cut.
 PENDING = {"features.npy_dict"}
 
@@ -115,7 +114,7 @@ def test_utils_is_small_and_used_by_three_rooms():
     assert len(files_of("utils")) <= 10
     for path in files_of("utils"):
         rooms = {user.partition(".")[0] for user in users[name_of(path)]} - {"utils"}
-        assert path.stem in FIELD | LAUNCHERS_OWN or len(rooms) >= 3, f"{path.stem} is used by {', '.join(rooms)} only"
+        assert path.stem in FIELD or len(rooms) >= 3, f"{path.stem} is used by {', '.join(rooms)} only"
 
 
 def test_rooms_and_files_are_of_a_size():

@@ -3,6 +3,8 @@
 ``python utils/environment.py`` ends with 0 where this Python has all of requirements.txt, with 1 where it does not.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import sys
@@ -16,6 +18,23 @@ def missing_packages(path: str = os.path.join(PROJECT, "requirements.txt")) -> l
     with open(path, encoding="utf-8") as file:
         names = [match[0] for line in file if (match := re.match(r"[A-Za-z0-9_.-]+", line))]
     return [name for name in names if not _is_installed(name)]
+
+
+def enter_environment():
+    """Where this Python lacks a package, go on with the same command in ``.venv``, or end in a line that says the cure.
+
+    To be called before packages are imported.
+    """
+    missing = missing_packages()
+    if not missing:
+        return
+    folder = os.path.join(PROJECT, ".venv")
+    python = os.path.join(folder, "bin", "python")
+    if os.access(python, os.X_OK) and os.path.realpath(sys.prefix) != os.path.realpath(folder):
+        os.execv(python, [python, *sys.orig_argv[1:]])
+    some = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+    print(f"error: {sys.executable} has no {some}; run sh setup.sh, which makes .venv, and try again", file=sys.stderr)
+    sys.exit(2)
 
 
 def _is_installed(name):
