@@ -1,5 +1,6 @@
 """Finished runs: find them, group those that differ in the seed alone, and name the groups by what tells them apart."""
 
+import hashlib
 import json
 import os
 import statistics
@@ -81,9 +82,15 @@ def group_seeds(runs: list[RunResults]) -> list[Group]:
 
 
 def settings(run: RunResults) -> dict[str, object]:
-    """The options that define ``run``, apart from its seed. One that is not set is left out, as in older runs."""
+    """What defines ``run``, apart from its seed: its options, and ``data``, a digest of splits and features.
+
+    An option that is not set is left out, as in older runs, which have no digest either.
+    """
     skip = NOT_DEFINING | {"seed"}
-    return {name: value for name, value in run.arguments.items() if name not in skip and value is not None}
+    options = {name: value for name, value in run.arguments.items() if name not in skip and value is not None}
+    if run.data:
+        options["data"] = hashlib.sha256(json.dumps(run.data, sort_keys=True).encode()).hexdigest()[:8]
+    return options
 
 
 def mean_and_spread(values: Iterable[float | None]) -> tuple[float | None, float | None]:

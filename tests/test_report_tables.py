@@ -226,6 +226,16 @@ def test_runs_on_different_data_are_told(tmp_path):
     assert "AV-CIL: its runs learned from different data" in report_runs.printed(tmp_path)[0]
 
 
+def test_runs_on_other_splits_or_features_are_no_repetitions(tmp_path):
+    for seed, splits in ((1, "a"), (2, "a"), (3, "b")):
+        folder = tmp_path / str(seed)
+        results = report_runs.make(folder, seed)
+        (folder / "results.json").write_text(json.dumps(results | {"data": {"splits": splits, "audio": "c"}}))
+    groups = group_seeds(find_runs([tmp_path]))
+    assert [sorted(run.arguments["seed"] for run in runs) for _, runs in groups] == [[1, 2], [3]]
+    assert groups[1][0].startswith("AV-CIL data=")
+
+
 def test_ties_are_all_best():
     cells = mark_best([Cell(1.001), Cell(1.004), Cell(0.5), Cell(None)], highest=True)
     assert [each.best for each in cells] == [True, True, False, False]
