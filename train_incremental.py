@@ -76,8 +76,13 @@ def train(args, method, tasks, device, group, folder):
         logger.info(describe(args, method, data, tasks, device))
         seed_everything(args.seed)
         make_deterministic(args.precision)
-        with memory_errors(LOWER_MEMORY):
-            results = run(method(args, data, device), tasks, Recorder(folder, tensorboard))
+        try:
+            with memory_errors(LOWER_MEMORY):
+                results = run(method(args, data, device), tasks, Recorder(folder, tensorboard))
+        except KeyboardInterrupt:
+            if args.overwrite:
+                raise KeyboardInterrupt("; the same command without --overwrite goes on from here") from None
+            raise
         return folder.finish(results, description)
 
 

@@ -138,6 +138,22 @@ def test_a_second_process_of_the_same_run_is_told_so(data):
     assert first.returncode == 130 and errors == "error: interrupted; the same command goes on from here\n"
 
 
+def test_an_interrupt_after_overwrite_says_how_to_go_on(data):
+    process = running(data, "--checkpoint_every", "1", "--max_epochs", "100000", "--overwrite")
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate()[1]
+    assert errors == "error: interrupted; the same command without --overwrite goes on from here\n"
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.7, 1.1])
+def test_an_interrupt_while_packages_are_imported_is_one_line(data, seconds):
+    process = subprocess.Popen(command(data), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate()[1]
+    assert process.returncode == 130 and errors.startswith("error: interrupted") and errors.count("\n") == 1
+
+
 def test_a_killed_process_leaves_no_lock(data):
     flags = ["--checkpoint_every", "1", "--max_epochs", "100000"]
     for _ in range(2):

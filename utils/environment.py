@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from importlib import metadata
 
@@ -25,6 +26,8 @@ def enter_environment():
 
     To be called before packages are imported.
     """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end_interrupted)
     missing = missing_packages()
     if not missing:
         return
@@ -35,6 +38,12 @@ def enter_environment():
     some = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
     print(f"error: {sys.executable} has no {some}; run sh setup.sh, which makes .venv, and try again", file=sys.stderr)
     sys.exit(2)
+
+
+def end_interrupted(*_) -> None:
+    """An interrupt while packages are imported, which takes seconds, ends in one line (see utils.errors.command)."""
+    os.write(2, b"error: interrupted\n")
+    os._exit(130)
 
 
 def _is_installed(name):

@@ -2,8 +2,11 @@
 
 import functools
 import os
+import signal
 import sys
 import unicodedata
+
+from utils.environment import end_interrupted
 
 
 class InputError(Exception):
@@ -21,6 +24,8 @@ def command(main=None, *, after_interrupt=""):
 
     @functools.wraps(main)
     def run(*args, **kwargs):
+        if signal.getsignal(signal.SIGINT) is end_interrupted:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return main(*args, **kwargs)
         except InputError as error:
