@@ -8,7 +8,7 @@ import torch
 from engine.learner import Learner
 from engine.tasks import Task
 from utils import metrics
-from utils.seeding import start_pass
+from utils.seeding import plain_pass
 
 
 def evaluate(learner: Learner, task: Task, tasks: list[Task]) -> dict:
@@ -27,10 +27,8 @@ def evaluate(learner: Learner, task: Task, tasks: list[Task]) -> dict:
 @torch.no_grad()
 def predict(learner: Learner, split: str, classes: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predict the clips of ``split`` in the slice ``classes``. Returns (clip indices, labels, predictions)."""
-    start_pass()
     clips = learner.data.clips(split, classes)
-    size = learner.args.infer_batch_size
-    plan = [clips[start : start + size] for start in range(0, len(clips), size)]
+    plan = plain_pass(clips, learner.args.infer_batch_size)
     predictions = [learner.scores(batch).argmax(1) for batch in learner.data.batches(plan)]
     return clips, learner.data.label[clips], torch.cat(predictions).cpu().numpy()
 

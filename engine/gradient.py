@@ -16,8 +16,10 @@ from engine.step_log import StepLog, logger
 from engine.tasks import Task
 from model.heads import GrowingLinear
 from model.network import PRECISIONS, AudioVisualNet
+from utils.datasets import find_dataset
 from utils.errors import InputError
-from utils.exemplars import ExemplarMemory, choose_randomly, paired_pass, shuffled_pass
+from utils.exemplars import ExemplarMemory, choose_randomly
+from utils.seeding import Batches, paired_pass, shuffled_pass
 
 
 class GradientLearner(Learner):
@@ -69,6 +71,10 @@ class GradientLearner(Learner):
         """Make room in the classifier for the new classes."""
         self.network.classifier.grow(task.num_new)
 
+    def milestones(self, task: Task) -> list[int]:
+        """Epochs before which the learning rate is multiplied by ``--lr_decay``."""
+        return self.args.milestones
+
     def prepare_scores(self, task: Task) -> None:
         """Called after every epoch, before validation."""
 
@@ -110,14 +116,13 @@ class GradientLearner(Learner):
 
     def fit_task(self, task: Task, log: StepLog) -> None:
         """Train for ``max_epochs``; the network ends as it was after the best one (the first, among equals)."""
-        args = self.args
         clips = self.training_clips(task), self.exemplars(), self.data.clips("val", task.seen)
         self.data.prefetch(np.concatenate(clips))
         if self.has_teacher and task.index > 0:
             self.cache_teacher(task)
-        epochs = EpochState(self)
+        epochs = EpochState(self, self.milestones(task))
         log.resume(epochs.restore)
-        for epoch in log.epochs(args.max_epochs):
+        for epoch in log.epochs(self.args.max_epochs):
             lr = epochs.scheduler.get_last_lr()[0]
             terms = self.train_epoch(task, epochs.optimiser, epoch)
             self.prepare_scores(task)
@@ -161,12 +166,13 @@ class GradientLearner(Learner):
                 f"{where}, batch {number}: the loss is not finite ({terms}; clips {', '.join(clips)}, ...); lower --lr"
             )
 
-    def epoch_plan(self, task: Task) -> list[tuple[np.ndarray, int]]:
-        """The batches of an epoch: pairs of clip indices and how many of them, at the end, are replayed."""
+    def epoch_plan(self, task: Task) -> Batches:
+        """The batches of an epoch."""
         args, clips = self.args, self.training_clips(task)
         if self.replay == "paired" and task.index > 0:
-            reshuffle = args.variant == "corrected"
-            return paired_pass(clips, args.train_batch_size, self.exemplars(), args.exemplar_batch_size, reshuffle)
+            sizes = args.train_batch_size, args.exemplar_batch_size
+            workers = find_dataset(args.dataset).workers and args.modality != "audio"
+            return paired_pass(clips, self.exemplars(), *sizes, workers, reshuffle=args.variant == "corrected")
         return shuffled_pass(clips, args.train_batch_size)
 
     def exemplars(self) -> np.ndarray:
@@ -204,10 +210,10 @@ class GradientLearner(Learner):
 class EpochState:
     """What the epochs of a step change: ``learner``, its optimiser and learning rate, and the best epoch so far."""
 
-    def __init__(self, learner: GradientLearner):
+    def __init__(self, learner: GradientLearner, milestones: list[int]):
         args, self.learner = learner.args, learner
         self.optimiser = torch.optim.Adam(learner.trainable(), args.lr, weight_decay=args.weight_decay, fused=True)
-        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimiser, args.milestones, args.lr_decay)
+        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimiser, milestones, args.lr_decay)
         self.best_accuracy, self.best = -1.0, None
 
     def keep_if_best(self, accuracy: float) -> None:

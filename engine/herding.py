@@ -10,52 +10,61 @@ from dataloader import Batch
 from engine.gradient import GradientLearner
 from engine.tasks import Task
 from utils.exemplars import class_mean, herd
-from utils.seeding import start_pass
+from utils.seeding import Batches, plain_pass
 
 
 class HerdingLearner(GradientLearner):
-    """Exemplars by herding, replayed within the pool of new clips. With the classifier NME, scores are distances."""
+    """Exemplars by herding, replayed within the pool of new clips. With the classifier NME, scores are distances.
+
+    With NME, class means and the new classes' exemplars are chosen after every epoch; those of the best epoch count.
+    Otherwise the network of the best epoch chooses exemplars once.
+    """
 
     replay = "merged"
     has_teacher = True
-    class_means = None  # (classes, D), of the network as it is, when the classifier is NME
+    class_means = None  # NME: (classes, D), of the network as it is
+    herded = None  # NME: {new class: ids}, by the network as it is
 
     def training_clips(self, task: Task) -> np.ndarray:
         return np.concatenate((super().training_clips(task), self.exemplars()))
 
     @torch.no_grad()
-    def features(self, clips: np.ndarray) -> torch.Tensor:
-        """L2-normalised features (N, D) of ``clips``."""
-        start_pass()
+    def features_by_class(self, batches: Batches) -> dict[int, torch.Tensor]:
+        """L2-normalised features (N, D) of each class in a pass over clips, in the order of the pass."""
         self.network.eval()
-        features = [self.forward(self.network, batch)["feature"] for batch in self.batches(clips)]
-        return F.normalize(torch.cat(features), dim=1)
-
-    def features_by_class(self, clips: np.ndarray) -> tuple[torch.Tensor, ...]:
-        """``features``, cut into one tensor per class, in the order in which ``clips`` bring the classes."""
-        starts = np.flatnonzero(np.diff(self.data.label[clips], prepend=-1))
-        return self.features(clips).tensor_split(starts[1:].tolist())
-
-    def herd(self, features: torch.Tensor, quota: int) -> list[int]:
-        return herd(features, quota, repeat=self.args.variant == "released")
+        features = [self.forward(self.network, batch)["feature"] for batch in self.data.batches(batches)]
+        features = F.normalize(torch.cat(features), dim=1)
+        label = self.data.label[np.concatenate([clips for clips, _ in batches])]
+        return {int(c): features[torch.from_numpy(label == c).to(features.device)] for c in np.unique(label)}
 
     def choose_exemplars(self, task: Task, quota: int) -> dict[int, list[str]]:
-        videos = self.data.ids_by_class(task.new)
-        features = self.features_by_class(self.data.clips("train", task.new))
-        return {
-            label: [videos[label][row] for row in self.herd(rows, quota)]
-            for label, rows in zip(videos, features, strict=True)
-        }
+        if self.args.classifier == "NME":
+            return self.herded
+        clips = self.data.clips("train", task.new)
+        features = self.features_by_class(plain_pass(clips, self.args.infer_batch_size))
+        return self._ids(task, {label: self._herd(features[label], quota) for label in features})
 
     def prepare_scores(self, task: Task) -> None:
-        """Class means by the network as it is: of old classes' exemplars, and of those herded from the new ones."""
+        """With NME: class means of all classes seen, each over at most its quota of clips, and the new exemplars."""
         if self.args.classifier != "NME":
             return
-        quota, released = self.memory.quota(task.start or task.stop), self.args.variant == "released"
-        features = self.features_by_class(self.training_clips(task))
-        new, old = features[: task.num_new], features[task.num_new :]
-        chosen = [rows[self.herd(rows, quota)] for rows in new]
-        self.class_means = torch.stack([class_mean(rows, quota, released) for rows in (*old, *chosen)])
+        # The quota is that of the classes seen now: old classes count with the first so many of their exemplars.
+        quota, released = self.memory.quota(task.stop), self.args.variant == "released"
+        old = self.data.indices(self.memory.ids(quota))
+        clips = np.concatenate((self.data.clips("train", task.new), old))
+        features = self.features_by_class(plain_pass(clips, self.args.infer_batch_size))
+        rows = {label: self._herd(features[label], quota) for label in range(task.start, task.stop)}
+        chosen = [features[label][rows[label]] if label in rows else features[label] for label in range(task.stop)]
+        self.class_means = torch.stack([class_mean(exemplars, quota, released) for exemplars in chosen])
+        self.herded = self._ids(task, rows)
+
+    def _herd(self, features, quota):
+        return herd(features, quota, repeat=self.args.variant == "released")
+
+    def _ids(self, task, rows):
+        """The ids of ``rows``, {new class: indices of its training clips}."""
+        videos = self.data.ids_by_class(task.new)
+        return {label: [videos[label][row] for row in rows[label]] for label in rows}
 
     def scores(self, batch: Batch) -> torch.Tensor:
         if self.args.classifier != "NME":
@@ -64,10 +73,15 @@ class HerdingLearner(GradientLearner):
         feature = F.normalize(self.forward(self.network, batch)["feature"], dim=1)
         return -torch.cdist(feature, self.class_means)
 
+    def end_task(self, task: Task) -> None:
+        super().end_task(task)
+        self.herded = None  # in memory now
+
     def snapshot(self) -> dict[str, Any]:
-        return super().snapshot() | {"class_means": self.class_means}
+        return super().snapshot() | {"class_means": self.class_means, "herded": self.herded}
 
     def restore(self, state: dict[str, Any]) -> None:
         super().restore(state)
         means = state["class_means"]
         self.class_means = None if means is None else means.to(self.device)
+        self.herded = state.get("herded")  # absent in runs of earlier versions

@@ -5,11 +5,13 @@ proxies per class and learns by NCA; NME is the nearest mean of exemplars.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,8 +20,10 @@ from engine.herding import HerdingLearner
 from engine.tasks import Task
 from model.heads import ProxyHead
 from utils.losses import nca
+from utils.seeding import shuffled_pass
 
 DISTILLED = ("pooled", "visual", "audio")  # features of an audio-visual network
+ROUND_OFF = 1e-6  # of distances between unit vectors in float32
 
 
 class AFC(HerdingLearner):
@@ -32,13 +36,26 @@ class AFC(HerdingLearner):
         group.add_argument("--nca_margin", type=float, default=0.6, help="margin of the NCA loss")
 
     def grow_head(self, task: Task) -> None:
-        # The old network must say how it would judge new classes: with proxies that know nothing yet.
+        # The teacher judges new classes with proxies that know nothing yet; the network's are imprinted.
         self.teacher.classifier.grow(task.num_new)
         self.teacher.requires_grad_(False)
-        clips = self.data.clips("train", task.new)
         head = self.network.classifier
-        proxies = imprint_proxies(self.features_by_class(clips), head.per_class)
+        proxies = imprint_proxies(self.features_to_imprint(task), head.per_class)
         head.grow(task.num_new, head.mean_norm() * proxies)
+
+    def features_to_imprint(self, task: Task) -> list[torch.Tensor]:
+        """Of each new class the features (N, D) of its clips in a shuffled pass, whose incomplete batch is dropped.
+
+        A class that has too few of them there for its proxies, with which the published code cannot go on, brings all
+        its clips.
+        """
+        batches = shuffled_pass(self.training_clips(task), self.args.train_batch_size)
+        by_class = self.features_by_class(batches)
+        for label in range(task.start, task.stop):
+            if len(by_class.get(label, ())) < self.network.classifier.per_class:
+                clips = self.data.clips("train", slice(label, label + 1))
+                by_class |= self.features_by_class([(clips, 0)])
+        return [by_class[label] for label in range(task.start, task.stop)]
 
     def losses(self, batch: Batch, task: Task) -> dict[str, torch.Tensor]:
         out = self.forward(self.network, batch)
@@ -54,12 +71,18 @@ class AFC(HerdingLearner):
         return nca(out["logits"], label, network.classifier.scale, self.args.nca_margin, released)
 
     def feature_distillation(self, out: dict[str, torch.Tensor], batch: Batch) -> torch.Tensor:
-        """Change of each normalised feature, weighted by its importance to the old network; mean over clips."""
+        """Change of each normalised feature, weighted by its importance to the old network; mean over clips.
+
+        At first nothing has changed. What round-off makes of that counts as nothing: a norm's gradient has length 1
+        however small the norm is.
+        """
         teacher = self.cached_outputs(batch)
         total = 0
         for name in self.distilled:
             change = F.normalize(out[name], dim=1) - F.normalize(teacher[name], dim=1)
-            total = total + (teacher[f"importance_{name}"] * change.norm(dim=1)).mean()
+            distance = change.norm(dim=1)
+            distance = torch.where(distance < ROUND_OFF, 0, distance)
+            total = total + (teacher[f"importance_{name}"] * distance).mean()
         return total
 
     @property
@@ -91,18 +114,17 @@ class AFC(HerdingLearner):
 def imprint_proxies(features_by_class: Sequence[torch.Tensor], per_class: int) -> torch.Tensor:
     """KMeans centres of each class's l2-normalised features: (classes * per_class, D).
 
-    ``features_by_class``: one (N, D) tensor per class. A class with fewer distinct clips than ``per_class`` has as many
-    centres as clips, taken in turn. Source: AFC, CVPR 2022 (imprinted weights of Qi et al., CVPR 2018).
+    ``features_by_class``: one (N, D) tensor per class, of unit length. A class with fewer clips than ``per_class`` has
+    these as centres, taken in turn. Source: AFC, CVPR 2022 (imprinted weights of Qi et al., CVPR 2018).
     """
-    return torch.cat([_centres(F.normalize(features, dim=1), per_class) for features in features_by_class])
+    return torch.cat([_centres(features, per_class) for features in features_by_class])
 
 
 def _centres(features, count):
-    distinct = torch.unique(features, dim=0)
-    if len(distinct) <= count:
-        centres = distinct[torch.arange(count) % len(distinct)]
-    else:
+    if len(features) < count:
+        return features[torch.arange(count) % len(features)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of equal clips: some centres are then equal as well
         # Its random numbers are numpy's, which the run has seeded.
         kmeans = KMeans(count, n_init=10).fit(features.cpu().numpy())
-        centres = torch.from_numpy(kmeans.cluster_centers_)
-    return centres.to(features)
+    return torch.from_numpy(kmeans.cluster_centers_).to(features)

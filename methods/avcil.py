@@ -18,7 +18,12 @@ from dataloader import Batch, IncrementalData
 from engine.gradient import GradientLearner, TeacherCache
 from engine.tasks import Task
 from model.network import AudioVisualNet
-from utils.losses import class_token_distillation, separated_cross_entropy, task_wise_distillation
+from utils.losses import (
+    class_token_distillation,
+    released_joint_cross_entropy,
+    separated_cross_entropy,
+    task_wise_distillation,
+)
 
 
 class AVCIL(GradientLearner):
@@ -52,8 +57,17 @@ class AVCIL(GradientLearner):
             return super().losses(batch, task)
         attention = self.teacher_attention.of(batch) if self.args.attn_score_distil else None
         out = self.network(batch.audio, batch.visual, attention)
-        terms = {"cross_entropy": separated_cross_entropy(out["logits"], batch, task.start)}
+        terms = {"cross_entropy": self._cross_entropy(out["logits"], batch, task)}
         return terms | self._similarity_constraint(out, batch) | self._distillation(out, batch, task)
+
+    def milestones(self, task: Task) -> list[int]:
+        # The released code lets the learning rate fall from step 1 on.
+        return [] if self.args.variant == "released" and task.index == 0 else super().milestones(task)
+
+    def _cross_entropy(self, logits, batch, task):
+        if released_joint_cross_entropy(self.args, task):
+            return F.cross_entropy(logits, batch.label)
+        return separated_cross_entropy(logits, batch, task.start)
 
     def _similarity_constraint(self, out, batch):
         args, terms = self.args, {}

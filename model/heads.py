@@ -30,7 +30,8 @@ class ProxyHead(nn.Module):
     """Local similarity classifier: several proxies per class, the nearest weigh most (LSC; PODNet, ECCV 2020).
 
     A class's logit is the softmax-weighted mean of its similarities, minus the squared Euclidean distance between the
-    l2-normalised feature and proxies. Proxies of old classes are frozen; ``scale`` belongs to the NCA loss.
+    l2-normalised feature and proxies. Proxies of old classes are frozen; ``scale`` belongs to the NCA loss and is 1 at
+    the start of every step.
     """
 
     def __init__(self, in_features: int, num_classes: int, per_class: int = 10):
@@ -56,11 +57,16 @@ class ProxyHead(nn.Module):
         return (torch.softmax(similarity, 2) * similarity).sum(2)
 
     def grow(self, new_classes: int, proxies: torch.Tensor | None = None) -> None:
-        """Freeze the proxies so far and add ``new_classes``, with the given ``proxies`` or freshly initialised ones."""
+        """Freeze the proxies so far and add ``new_classes``, with the given ``proxies`` or freshly initialised ones.
+
+        In the latter case those of all classes are drawn, as in the published code, and the old ones' thrown away.
+        """
         if proxies is None:
+            self._fresh(self.num_classes, self.new.shape[1])
             proxies = self._fresh(new_classes, self.new.shape[1])
         self.old = nn.Parameter(self.proxies().detach(), requires_grad=False)
         self.new = nn.Parameter(proxies.to(self.old))
+        self.scale = nn.Parameter(torch.ones_like(self.scale))
 
     def mean_norm(self) -> torch.Tensor:
         """Mean length of the proxies: that of freshly imprinted ones."""

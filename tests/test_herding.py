@@ -3,33 +3,50 @@
 import random
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataloader import open_data
+from engine.options import parse, resolve
 from engine.tasks import make_tasks
 from methods.afc import imprint_proxies
+from tests.helpers import tiny
 from utils.exemplars import ExemplarMemory, choose_randomly, class_mean, herd
+from utils.seeding import seed_everything, shuffled_pass
 
 
-def check_herding(features, chosen, repeat):
-    """Each choice is the best there is, by the definition; of equally good ones any will do."""
-    mean = features.mean(0)
-    for k in range(1, len(chosen) + 1):
-        before = features[chosen[: k - 1]].sum(0)
-        distances = [float((mean - (before + row) / k).norm()) for row in features]
-        allowed = [row for row in range(len(features)) if repeat or row not in chosen[: k - 1]]
-        assert chosen[k - 1] in allowed
-        assert distances[chosen[k - 1]] <= min(distances[row] for row in allowed) + 1e-9
+def plain_herding(features, count, repeat):
+    """The definition, in 64 bits; of equally good clips the first."""
+    rows, mean = features.numpy().astype(np.float64), features.mean(0).numpy().astype(np.float64)
+    chosen = []
+    for k in range(1, min(count, len(rows)) + 1):
+        distances = [np.square((rows[chosen].sum(0) + row) / k - mean).sum() for row in rows]
+        free = [row for row in range(len(rows)) if repeat or row not in chosen]
+        chosen.append(min(free, key=lambda row: distances[row]))
+    return chosen
 
 
 @settings(deadline=None)
 @given(seed=st.integers(0, 10**6), size=st.integers(1, 12), count=st.integers(1, 15), repeat=st.booleans())
 def test_herding_is_the_plain_algorithm(seed, size, count, repeat):
-    features = torch.randn(size, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    chosen = herd(features, count, repeat)
-    check_herding(features, chosen, repeat)
-    assert len(chosen) == min(size, count)
+    features = torch.randn(size, 5, generator=torch.Generator().manual_seed(seed))
+    assert herd(features, count, repeat) == plain_herding(features, count, repeat)
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_of_equal_clips_the_first_is_chosen(repeat):
+    clips = torch.randn(5, 768, generator=torch.Generator().manual_seed(0))
+    chosen = herd(clips[[3, 0, 3, 1, 0, 2, 4]], 7, repeat)
+    assert chosen.index(0) < chosen.index(2) if not repeat else not {2, 4} & set(chosen)
+
+
+def test_near_ties_fall_as_in_64_bits():
+    """Unit vectors whose distances from the mean differ by less than float32 can tell of their squares."""
+    features = torch.nn.functional.normalize(torch.randn(40, 768, generator=torch.Generator().manual_seed(1)), dim=1)
+    features[1::2] = features[::2] + 1e-7 * torch.randn(20, 768, generator=torch.Generator().manual_seed(2))
+    assert herd(features, 20, True) == plain_herding(features, 20, True)
 
 
 def test_herding_by_hand():
@@ -79,3 +96,59 @@ def test_random_choice_is_of_different_clips_and_follows_the_seed():
     assert sorted(choose_randomly(videos, 20)) == videos
     random.seed(3)
     assert choose_randomly(videos, 5) == chosen
+
+
+def afc(tmp_path, counts, *flags):
+    """An AFC learner after step 0 of tiny data, and the tasks."""
+    tiny.make(tmp_path, counts)
+    args, method = parse(tiny.flags(tmp_path, "afc", "--modality", "audio", *flags))
+    args = resolve(args, tiny.CLASSES)
+    learner = method(args, open_data("tiny", "audio", data_root=tmp_path), torch.device("cpu"))
+    tasks = make_tasks(tiny.CLASSES, [2])
+    seed_everything(1)
+    learner.begin_task(tasks[0])
+    learner.memory.update(tasks[0], lambda task, quota: learner.data.ids_by_class(task.new))
+    return learner, tasks
+
+
+def test_imprinting_sees_the_complete_batches_of_one_shuffled_pass(tmp_path):
+    learner, tasks = afc(tmp_path, {"train": 25, "val": 1, "test": 1}, "--train_batch_size", "60")
+    state = torch.get_rng_state()
+    features = learner.features_to_imprint(tasks[1])
+    after = torch.get_rng_state()
+    torch.set_rng_state(state)
+    ((batch, _),) = shuffled_pass(learner.training_clips(tasks[1]), 60)
+    assert torch.equal(torch.get_rng_state(), after)
+    assert [len(rows) for rows in features] == [int((learner.data.label[batch] == label).sum()) for label in (2, 3)]
+    assert 20 < len(features[0]) + len(features[1]) < 50
+
+
+def test_imprinting_of_a_class_with_too_few_clips_in_complete_batches_takes_all_it_has(tmp_path):
+    sizes = [30, 30, 30, 3, 30, 30]
+    learner, tasks = afc(tmp_path, {"train": sizes, "val": 1, "test": 1}, "--train_batch_size", "60")
+    many, few = learner.features_to_imprint(tasks[1])
+    assert len(many) > 10 and len(few) == 3
+    learner.begin_task(tasks[1])
+    assert learner.network.classifier.new.shape == (20, tiny.DIM) and learner.network.classifier.new.isfinite().all()
+
+
+def test_the_scale_of_nca_starts_at_one_in_every_step(tmp_path):
+    learner, tasks = afc(tmp_path, {"train": 25, "val": 1, "test": 1})
+    with torch.no_grad():
+        learner.network.classifier.scale.fill_(3.0)
+    learner.begin_task(tasks[1])
+    assert learner.network.classifier.scale == learner.teacher.classifier.scale == 1.0
+    assert learner.network.classifier.scale.requires_grad and not learner.teacher.classifier.scale.requires_grad
+
+
+def test_features_that_have_not_changed_do_not_pull(tmp_path):
+    """Nor does what round-off makes of no change, whose gradient would have length 1."""
+    learner, tasks = afc(tmp_path, {"train": 25, "val": 1, "test": 1})
+    learner.begin_task(tasks[1])
+    learner.cache_teacher(tasks[1])
+    batch = learner.data.load(learner.training_clips(tasks[1])[:20])
+    feature = learner.forward(learner.network, batch)["feature"].detach()
+    for change, pulls in ((0.0, False), (1e-8, False), (1e-3, True)):
+        moved = (feature * (1 + change * torch.randn(feature.shape))).requires_grad_()
+        (gradient,) = torch.autograd.grad(learner.feature_distillation({"feature": moved}, batch), moved)
+        assert gradient.isfinite().all() and bool(gradient.any()) == pulls

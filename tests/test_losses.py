@@ -1,12 +1,15 @@
 """Losses against small cases worked out by hand or by the plainest formula."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from dataloader import Batch
+from engine.registry import find_method
 from engine.tasks import make_tasks
 from methods.avcil import attention_distillation, class_contrastive, instance_contrastive
 from utils import losses
@@ -94,3 +97,28 @@ def test_attention_distillation_is_the_divergence_of_the_maps(dim):
     p, q = teacher.softmax(dim), student.softmax(dim)
     naive = (p * (p / q).log()).sum() / 3
     assert attention_distillation(student, teacher, dim).item() == pytest.approx(naive.item())
+
+
+def cross_entropy(method, logits, batch, task, variant="released", dataset="AVE"):
+    learner = find_method(method).__new__(find_method(method))
+    learner.args = SimpleNamespace(variant=variant, dataset=dataset)
+    return learner._cross_entropy(logits, batch, task).item()
+
+
+@pytest.mark.parametrize("method", ["ssil", "avcil"])
+def test_released_cross_entropy_on_ave_with_four_classes_a_step(method):
+    """In step 1 it is not separated but over all 8 classes, and SS-IL takes new clips for classes 0 to 3."""
+    batch = Batch(np.arange(3), torch.tensor([4, 7, 2]), None, None, num_replayed=1)
+    logits = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    task = make_tasks(12, [4])[1]
+    label = torch.tensor([0, 3, 2] if method == "ssil" else [4, 7, 2])
+    assert cross_entropy(method, logits, batch, task) == pytest.approx(F.cross_entropy(logits, label).item())
+    separated = pytest.approx(losses.separated_cross_entropy(logits, batch, 4).item())
+    assert cross_entropy(method, logits, batch, task, variant="corrected") == separated
+    assert cross_entropy(method, logits, batch, task, dataset="pets") == separated
+    # Elsewhere the released code separates too: in step 2, and with other numbers of classes a step.
+    for task, label in ((make_tasks(12, [4])[2], [8, 11, 2]), (make_tasks(14, [7])[1], [7, 13, 2])):
+        batch = Batch(np.arange(3), torch.tensor(label), None, None, num_replayed=1)
+        logits = torch.randn(3, task.stop, generator=torch.Generator().manual_seed(1))
+        separated = losses.separated_cross_entropy(logits, batch, task.start).item()
+        assert cross_entropy(method, logits, batch, task) == pytest.approx(separated)

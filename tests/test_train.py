@@ -155,3 +155,13 @@ def test_learning_rate_falls_at_each_milestone(tmp_path):
     rows = [line.split(",") for line in (tmp_path / "run" / "epochs.csv").read_text().splitlines()[1:]]
     rates = [float(value) for step, _, name, value in rows if name == "lr" and step == "1"]
     assert rates == [1e-3, 1e-3, 1e-3 * 0.3, 1e-3 * 0.3, 1e-3 * 0.3 * 0.3]
+
+
+@pytest.mark.parametrize(("variant", "first_step"), [("released", 1e-3), ("corrected", 1e-4)])
+def test_released_avcil_lets_the_learning_rate_fall_from_step_1_on(tmp_path, variant, first_step):
+    tiny.make(tmp_path)
+    tiny.train(tmp_path, "avcil", "--lr_decay", "--milestones", "1", "--variant", variant)
+    rows = [line.split(",") for line in (tmp_path / "run" / "epochs.csv").read_text().splitlines()[1:]]
+    rates = {(step, epoch): float(value) for step, epoch, name, value in rows if name == "lr"}
+    assert (rates["0", "0"], rates["1", "0"]) == (1e-3, 1e-3)
+    assert (rates["0", "1"], rates["1", "1"]) == pytest.approx((first_step, 1e-4))

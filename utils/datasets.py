@@ -10,7 +10,10 @@ MODALITIES = {"audio": ("audio",), "visual": ("visual",), "audio-visual": ("audi
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where a data set lies under ``data/`` and ``raw_data/``, and its published protocol (None: up to the data)."""
+    """Where a data set lies under ``data/`` and ``raw_data/``, and its published protocol (None: up to the data).
+
+    ``workers``: the published scripts read its visual features with worker processes (utils.seeding.paired_pass).
+    """
 
     name: str
     folder: str
@@ -21,15 +24,16 @@ class Dataset:
     memory_size: int | None = None
     clips: tuple[int, int, int] | None = None  # for training, validation and test
     archive: str | None = None  # of the released features: this zip, or this and .aa, .ab ...
+    workers: bool = False
 
 
 KNOWN = {
     "AVE": Dataset("AVE", "AVE", "AVE", 10, 28, 7, 340, (3294, 391, 394), "AVE_features.zip"),
     "ksounds": Dataset(
-        "ksounds", "kinetics-sounds", "kinetics-sounds", 8, 30, 6, 500, (19220, 1947, 1958), "KS_features.zip"
+        "ksounds", "kinetics-sounds", "kinetics-sounds", 8, 30, 6, 500, (19220, 1947, 1958), "KS_features.zip", True
     ),
     "VGGSound_100": Dataset(
-        "VGGSound_100", "VGGSound_100", "VGGSound", 8, 100, 10, 1500, (51195, 5000, 5000), "VS100_features.zip"
+        "VGGSound_100", "VGGSound_100", "VGGSound", 8, 100, 10, 1500, (51195, 5000, 5000), "VS100_features.zip", True
     ),
 }
 

@@ -4,11 +4,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import functional as F
-
-from utils.seeding import shuffled, start_pass
 
 
 class ExemplarMemory:
@@ -27,47 +24,14 @@ class ExemplarMemory:
         quota = self.quota(task.stop)
         self.clips = {label: videos[:quota] for label, videos in self.clips.items()} | choose(task, quota)
 
-    def ids(self) -> list[str]:
-        """All ids, class by class in class order."""
-        return [video for label in sorted(self.clips) for video in self.clips[label]]
+    def ids(self, quota: int | None = None) -> list[str]:
+        """All ids, class by class in class order; with ``quota`` only the first so many of each class."""
+        return [video for label in sorted(self.clips) for video in self.clips[label][:quota]]
 
 
 def choose_randomly(videos: list[str], quota: int) -> list[str]:
     """``quota`` of ``videos``, or all of them in random order if there are fewer."""
     return random.sample(videos, min(len(videos), quota))
-
-
-def shuffled_pass(clips: np.ndarray, batch_size: int) -> list[tuple[np.ndarray, int]]:
-    """One pass over ``clips`` in random order: pairs (indices, 0 replayed), the incomplete last batch dropped."""
-    start_pass()
-    return [(batch, 0) for batch in _full_batches(clips, batch_size)]
-
-
-def paired_pass(
-    clips: np.ndarray, batch_size: int, exemplars: np.ndarray, exemplar_batch_size: int, reshuffle: bool
-) -> list[tuple[np.ndarray, int]]:
-    """One pass over new ``clips`` with a batch of ``exemplars`` beside each: pairs (indices, number replayed).
-
-    When the exemplars run out they start over: in a new order if ``reshuffle``, else in the same one.
-    """
-    start_pass()
-    start_pass()
-    new = _full_batches(clips, batch_size)
-    old = _full_batches(exemplars, exemplar_batch_size)
-    pairs = []
-    for number, batch in enumerate(new):
-        if reshuffle and number and number % len(old) == 0:
-            start_pass()
-            old = _full_batches(exemplars, exemplar_batch_size)
-        replayed = old[number % len(old)]
-        pairs.append((np.concatenate((batch, replayed)), len(replayed)))
-    return pairs
-
-
-def _full_batches(clips, batch_size):
-    size = min(batch_size, len(clips))
-    order = clips[shuffled(len(clips))]
-    return [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
 
 
 def herd(features: torch.Tensor, count: int, repeat: bool) -> list[int]:
@@ -76,19 +40,18 @@ def herd(features: torch.Tensor, count: int, repeat: bool) -> list[int]:
     The k-th is the row that brings the mean of the first k chosen nearest to the mean of all. ``repeat`` lets a row be
     chosen again, as the released code does.
     """
-    count = min(count, len(features))
-    mean, half_squares = features.mean(0), features.square().sum(1) / 2
-    towards_mean = features @ mean
-    total = torch.zeros_like(towards_mean)  # products of each row with the sum of the chosen ones
-    free = torch.zeros_like(towards_mean)
+    # In 64 bits near ties fall as in the published runs; the mean is rounded to the features' own precision first.
+    mean, rows = features.mean(0).double(), features.double()
+    total, taken = torch.zeros_like(mean), torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
     chosen = []
-    for k in range(1, count + 1):
-        # |k mean - sum - x|^2, without what is the same for all rows.
-        best = int((half_squares - k * towards_mean + total + free).argmin())
-        chosen.append(best)
-        total += features @ features[best]
+    for k in range(1, min(count, len(rows)) + 1):
+        distances = ((total + rows) / k - mean).square().sum(1)
         if not repeat:
-            free[best] = torch.inf
+            distances[taken] = torch.inf
+        best = int(distances.argmin())
+        chosen.append(best)
+        total += rows[best]
+        taken[best] = True
     return chosen
 
 
