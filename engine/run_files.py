@@ -17,7 +17,7 @@ EPOCHS_HEADER = "step,epoch,name,value"
 WRITTEN = {
     "": (RESULTS, STEPS, EPOCHS, LOG, DATA, ENVIRONMENT, ARGUMENTS),
     "checkpoints": ("step_*.pt", "ongoing_*.pt", "unfinished.pt"),
-    "figures": ("step_*.png", "accuracy.png"),
+    "figures": ("training.png", "accuracy.png", "step_*.png"),  # the last ones by earlier versions
     "tensorboard": ("events.out.tfevents.*",),
 }
 # Options that do not change what a run computes.

@@ -58,7 +58,7 @@ def test_results_and_rows_agree(tmp_path):
     )
     clip = 4 * (tiny.DIM + tiny.FRAMES * tiny.POSITIONS * tiny.DIM)
     assert results["kept_bytes_per_step"][-1] == network + 18 * clip
-    for name in ("step_0.png", "step_1.png", "step_2.png", "accuracy.png"):
+    for name in ("training.png", "accuracy.png"):
         assert (tmp_path / "run" / "figures" / name).read_bytes().startswith(b"\x89PNG")
 
 
