@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dataloader import Batch, IncrementalData
+from engine.epoch_state import Adam, EpochState
 from engine.evaluate import accuracy
 from engine.learner import Learner
 from engine.step_log import StepLog, logger
@@ -123,13 +124,12 @@ class GradientLearner(Learner):
         epochs = EpochState(self, self.milestones(task))
         log.resume(epochs.restore)
         for epoch in log.epochs(self.args.max_epochs):
-            lr = epochs.scheduler.get_last_lr()[0]
+            lr = epochs.optimiser.lr = epochs.lr(epoch)
             terms = self.train_epoch(task, epochs.optimiser, epoch)
             self.prepare_scores(task)
             val_accuracy = accuracy(self, "val", task.seen)
             log.epoch(epoch, terms, val_accuracy, lr)
             epochs.keep_if_best(val_accuracy)
-            epochs.scheduler.step()
             log.save(epoch, epochs.snapshot)
         self.restore(epochs.best)
         if epochs.best_accuracy <= 1 / task.stop:
@@ -141,13 +141,13 @@ class GradientLearner(Learner):
         """The parameters that the optimiser changes."""
         return [parameter for parameter in self.network.parameters() if parameter.requires_grad]
 
-    def train_epoch(self, task: Task, optimiser: torch.optim.Optimizer, epoch: int) -> dict[str, float]:
+    def train_epoch(self, task: Task, optimiser: Adam, epoch: int) -> dict[str, float]:
         """One pass over the training clips. Returns the mean of each loss term over the batches."""
         self.network.train()
         plan, terms_of_batches = self.epoch_plan(task), []
         for batch in self.data.batches(plan):
             terms = self.losses(batch, task)
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
             sum(terms.values()).backward()
             optimiser.step()
             terms_of_batches.append(torch.stack([term.detach() for term in terms.values()]))
@@ -205,42 +205,6 @@ class GradientLearner(Learner):
         self.sizes = list(state["sizes"])
         self.restore(state)
         self.memory.clips = dict(state["memory"])
-
-
-class EpochState:
-    """What the epochs of a step change: ``learner``, its optimiser and learning rate, and the best epoch so far."""
-
-    def __init__(self, learner: GradientLearner, milestones: list[int]):
-        args, self.learner = learner.args, learner
-        self.optimiser = torch.optim.Adam(learner.trainable(), args.lr, weight_decay=args.weight_decay, fused=True)
-        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimiser, milestones, args.lr_decay)
-        self.best_accuracy, self.best = -1.0, None
-
-    def keep_if_best(self, accuracy: float) -> None:
-        """Keep what the learner is now if no earlier epoch was as good on validation."""
-        if accuracy > self.best_accuracy:
-            self.best_accuracy, self.best = accuracy, copy.deepcopy(self.learner.snapshot())
-
-    def snapshot(self) -> dict[str, Any]:
-        """All of it as tensors and plain values."""
-        return {
-            "best_accuracy": self.best_accuracy,
-            "best": self.best,
-            "now": self.learner.snapshot(),
-            "optimiser": self.optimiser.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over what ``snapshot()`` returned; ValueError or the like if it does not fit."""
-        self.best_accuracy, self.best = float(state["best_accuracy"]), state["best"]
-        for snapshot in (self.best, state["now"]):
-            self.learner.restore(snapshot)
-        self.optimiser.load_state_dict(state["optimiser"])
-        for parameter, moments in self.optimiser.state.items():
-            if any(moments[name].shape != parameter.shape for name in ("exp_avg", "exp_avg_sq")):
-                raise ValueError("the optimiser's state has other shapes than the network")
-        self.scheduler.load_state_dict(state["scheduler"])
 
 
 class TeacherCache:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.adam import Adam
+from engine.epoch_state import Adam
 from tests.helpers.shared import REPO
 
 
@@ -56,7 +56,7 @@ def test_the_state_of_other_parameters_is_refused():
 
 def test_no_compiler_is_loaded():
     code = (
-        "import sys, torch; from engine.adam import Adam; p = torch.nn.Parameter(torch.ones(2));"
+        "import sys, torch; from engine.epoch_state import Adam; p = torch.nn.Parameter(torch.ones(2));"
         "a = Adam([p], 0.1, 0.0); p.square().sum().backward(); a.step(); sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=REPO, check=False).returncode == 0

@@ -227,7 +227,7 @@ SPOILT_WITHIN = {
     "other rows": with_value([], "rows"),
     "no fit": without("fit"),
     "no optimiser": without("fit", "optimiser"),
-    "other optimiser": with_value({"state": {}, "param_groups": []}, "fit", "optimiser"),
+    "other optimiser": with_value({"means": [], "squares": [], "steps": []}, "fit", "optimiser"),
     "no best": with_value(None, "fit", "best"),
     "text for seconds": with_value("a while", "seconds"),
     "no lines": without("lines"),
@@ -265,7 +265,7 @@ def test_moments_of_other_shapes_are_refused(data, monkeypatch):
         run(data, "--checkpoint_every", "1")
     path = data / "run" / "checkpoints" / "unfinished.pt"
     content = torch.load(path, weights_only=True)
-    content["fit"]["optimiser"]["state"][0]["exp_avg"] = torch.zeros(2)
+    content["fit"]["optimiser"]["means"][0] = torch.zeros(2)
     torch.save(content, path)
     assert "unfinished.pt" in refuses(data, "--checkpoint_every", "1")
 

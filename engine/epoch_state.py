@@ -1,21 +1,66 @@
-"""Adam (Kingma, Ba; ICLR 2015) with an L2 penalty, by PyTorch's fused kernel.
-
-The numbers are those of ``torch.optim.Adam(..., fused=True)``, which loads PyTorch's compiler when it is made: it takes
-seconds, in which a small run would have ended.
-"""
+"""The state of the epochs of one step: optimiser, learning rate, and the best epoch so far."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+if TYPE_CHECKING:
+    from engine.gradient import GradientLearner
+
 BETAS, EPS = (0.9, 0.999), 1e-8
 
 
+class EpochState:
+    """What the epochs of a step change: ``learner``, its optimiser, and the best epoch so far.
+
+    ``milestones``: epochs before which the learning rate is multiplied by ``--lr_decay``.
+    """
+
+    def __init__(self, learner: GradientLearner, milestones: list[int]):
+        self.learner, self.args, self.milestones = learner, learner.args, milestones
+        self.optimiser = Adam(learner.trainable(), self.args.lr, self.args.weight_decay)
+        self.best_accuracy, self.best = -1.0, None
+
+    def lr(self, epoch: int) -> float:
+        """The learning rate of ``epoch``."""
+        rate = self.args.lr
+        for milestone in self.milestones:
+            rate *= self.args.lr_decay if epoch >= milestone else 1
+        return rate
+
+    def keep_if_best(self, accuracy: float) -> None:
+        """Keep what the learner is now if no earlier epoch was as good on validation."""
+        if accuracy > self.best_accuracy:
+            self.best_accuracy, self.best = accuracy, copy.deepcopy(self.learner.snapshot())
+
+    def snapshot(self) -> dict[str, Any]:
+        """All of it as tensors and plain values."""
+        return {
+            "best_accuracy": self.best_accuracy,
+            "best": self.best,
+            "now": self.learner.snapshot(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what ``snapshot()`` returned; ValueError or the like if it does not fit."""
+        self.best_accuracy, self.best = float(state["best_accuracy"]), state["best"]
+        for snapshot in (self.best, state["now"]):
+            self.learner.restore(snapshot)
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
 class Adam:
-    """Minimises by the gradients of ``parameters``; ``lr`` may be set before every step."""
+    """Adam (Kingma, Ba; ICLR 2015) with an L2 penalty, by PyTorch's fused kernel; ``lr`` may be set before every step.
+
+    The numbers are those of ``torch.optim.Adam(..., fused=True)``, which loads PyTorch's compiler when it is made: it
+    takes seconds, in which a small run would have ended.
+    """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float):
         self.parameters, self.lr, self.weight_decay = list(parameters), lr, weight_decay
