@@ -150,7 +150,7 @@ def one_side(side, case, folder, device):
 
 
 def start_up(case):
-    """Import now what the plain side would in its first step: torch's optimisers load its compiler, a second or more."""
+    """Import now what the plain side would in its first step: torch's optimisers load its compiler, for a second."""
     torch.optim.Adam([torch.zeros(1)])
     if case.picture:
         draw([0.0])
