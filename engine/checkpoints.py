@@ -21,6 +21,7 @@ from utils.files import atomic_path
 from utils.seeding import random_state
 
 MAX_OVERHEAD = 1 / 20  # share of the time that checkpoints within a step may take
+MIN_SECONDS = 5  # between two of them: less is quickly done again
 HINT = "the run cannot go on from it; start anew with --overwrite"
 
 
@@ -33,7 +34,8 @@ class CheckpointTimer:
     def due(self, epoch: int) -> bool:
         """Whether to write one after ``epoch``."""
         if self.every == "auto":
-            return self.cost <= MAX_OVERHEAD * (time.perf_counter() - self.last)
+            seconds = time.perf_counter() - self.last
+            return seconds >= MIN_SECONDS and self.cost <= MAX_OVERHEAD * seconds
         return (epoch + 1) % self.every == 0
 
     def timed(self, write: Callable[[], None]) -> None:
