@@ -1,13 +1,23 @@
-"""The picture of attention: frames under their maps, and the weights of the frames beside them."""
+"""The picture of attention: plain frames, the same under the map of each network, and the weights of the frames."""
 
 import math
 import os
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
 
 from reporting.style import COLOURS, FORMATS, figure_style, new_figure, save
 from utils.errors import InputError
+
+# From nothing over the frame to opaque: where little attention lies, the frame is seen.
+_SHADES = colormaps["autumn_r"](np.linspace(0, 1, 256))
+_SHADES[:, 3] = np.linspace(0, 0.8, 256)
+OVER_FRAME = ListedColormap(_SHADES)
+ALONE = colormaps["viridis"]
 
 
 @dataclass
@@ -29,49 +39,67 @@ def draw_attention(path: str, title: str, rows: list[Row], pictures: np.ndarray 
     if suffix.removeprefix(".") not in FORMATS:
         raise InputError(f"--output {path}: not a {', '.join(f'.{format}' for format in FORMATS)} file")
     with figure_style():
-        save(_attention(title, rows, pictures), stem, [suffix.removeprefix(".")])
+        save(attention_figure(title, rows, pictures), stem, [suffix.removeprefix(".")])
 
 
-def _attention(title, rows, pictures):
+def attention_figure(title: str, rows: list[Row], pictures: np.ndarray | None) -> Figure:
+    """The Figure: a line of plain frames where there are ``pictures``, then a line for each of ``rows``."""
     count, positions = rows[0].spatial.shape
-    maps = [row.spatial * positions for row in rows]
-    low, high = min(map(np.min, maps)), max(map(np.max, maps))
-    reach = max(np.abs(row.temporal * count - 1).max() for row in rows)
-    figure = new_figure(1.15 * count + 4.2, 1.5 * len(rows) + 1.2)
-    axes = figure.subplots(len(rows), count + 1, squeeze=False, width_ratios=[1] * count + [1.6])
-    for row, values, line in zip(rows, maps, axes, strict=True):
+    plain = int(pictures is not None)
+    spatial = np.stack([row.spatial for row in rows]) * positions
+    colours = ScalarMappable(Normalize(spatial.min(), spatial.max()), OVER_FRAME if plain else ALONE)
+    reach = max(np.abs(100 * (row.temporal * count - 1)).max() for row in rows)
+    figure = new_figure(1.15 * count + 4.6, 1.35 * (len(rows) + plain) + 1.4)
+    axes = figure.subplots(len(rows) + plain, count + 1, squeeze=False, width_ratios=[1] * count + [1.8])
+    if plain:
         for frame in range(count):
-            image = _draw_frame(line[frame], values[frame], None if pictures is None else pictures[frame], low, high)
-        line[0].set_ylabel(f"{row.name}\n→ {row.predicted}", rotation=0, ha="right", va="center")
-        _draw_weights(line[count], row.temporal * count, reach)
+            _show_frame(axes[0][frame], pictures[frame])
+        _name_line(axes[0][0], "frames")
+        axes[0][count].remove()
+    for row, maps, line in zip(rows, spatial, axes[plain:], strict=True):
+        for frame in range(count):
+            if plain:
+                _show_frame(line[frame], np.repeat(pictures[frame].mean(2, keepdims=True), 3, 2).astype(np.uint8))
+            _show_map(line[frame], maps[frame], colours)
+        _name_line(line[0], f"{row.name}\n→ {row.predicted}")
+        _draw_weights(line[count], 100 * (row.temporal * count - 1), reach)
     for frame in range(count):
         axes[0][frame].set_title(f"frame {frame + 1}", fontsize="medium")
-    axes[0][count].set_title("temporal attention,\nmultiples of uniform", fontsize="medium")
+    axes[plain][count].set_title("temporal attention:\n% above or below uniform", fontsize="medium")
     axes[-1][count].set_xlabel("frame")
-    bar = figure.colorbar(image, ax=axes[:, :count], location="bottom", shrink=0.5, aspect=40)
+    bar = figure.colorbar(colours, ax=axes[:, :count], location="bottom", shrink=0.5, aspect=40)
     bar.set_label("spatial attention, multiples of uniform")
+    bar.formatter.set_useOffset(False)
     figure.suptitle(title)
     return figure
 
 
-def _draw_frame(axes, values, picture, low, high):
-    """The map of one frame, over its picture in grey."""
-    heat = _square(values)
+def _show_frame(axes, picture):
+    axes.imshow(picture, extent=(0, 1, 0, 1))
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
-    extent = (0, 1, 0, 1)
-    if picture is not None:
-        axes.imshow(picture.mean(2), cmap="gray", vmin=0, vmax=255, extent=extent)
+
+
+def _show_map(axes, values, colours):
+    """The map of one frame, over what its axes show."""
+    heat = _square(values)
     smooth = "bilinear" if heat.size > 64 else "nearest"
-    opacity = 1.0 if picture is None else 0.55
-    return axes.imshow(heat, cmap="viridis", vmin=low, vmax=high, alpha=opacity, extent=extent, interpolation=smooth)
+    axes.imshow(heat, cmap=colours.cmap, norm=colours.norm, extent=(0, 1, 0, 1), interpolation=smooth)
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
 
 
-def _draw_weights(axes, weights, reach):
-    """How much more or less than uniform attention each frame has; at most ``reach`` anywhere in the picture."""
-    axes.bar(np.arange(1, len(weights) + 1), weights - 1, bottom=1, color=COLOURS[0])
-    axes.axhline(1, color="black", linewidth=0.8)
-    axes.set(ylim=(1 - 1.15 * reach, 1 + 1.15 * reach), xticks=[1, len(weights)])
+def _name_line(axes, name):
+    axes.set_ylabel(name, rotation=0, ha="right", va="center")
+
+
+def _draw_weights(axes, per_cent, reach):
+    """How much more or less than uniform attention each frame has; at most ``reach`` per cent anywhere."""
+    axes.bar(np.arange(1, len(per_cent) + 1), per_cent, color=COLOURS[0])
+    axes.axhline(0, color="black", linewidth=0.8)
+    reach = max(reach, 1e-6)
+    axes.set(ylim=(-1.25 * reach, 1.25 * reach), yticks=[-reach, 0, reach], xticks=[1, len(per_cent)])
+    axes.set_yticklabels([f"{value:+.2g}" if value else "0" for value in (-reach, 0, reach)])
     axes.yaxis.tick_right()
 
 

@@ -1,5 +1,7 @@
 """The page of a report: whole, escaped, and shown by a browser without complaints or requests."""
 
+import json
+import os
 import re
 import shutil
 import warnings
@@ -43,6 +45,29 @@ def test_texts_are_escaped_and_nothing_is_loaded(written):
     assert "url(" not in html and "@import" not in html
     alts = re.findall(r'<img [^>]*alt="([^"]*)"', html)
     assert len(alts) == 8 and all(len(alt) > 20 for alt in alts)
+
+
+def test_the_page_says_where_numbers_come_from(tmp_path):
+    for seed in (3, 5):
+        results = report_runs.make(tmp_path / str(seed), seed, memory_size=77)
+        results |= {"versions": {"torch": "2.99", "command": "train_incremental.py --seed 3"}}
+        (tmp_path / str(seed) / "results.json").write_text(json.dumps(results))
+        (tmp_path / str(seed) / "data.json").write_text(json.dumps({"sha256": "abcdef"}))
+        os.utime(tmp_path / str(seed) / "results.json", (0, 86400 * seed))
+    report_runs.printed(tmp_path, "--html", tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text()
+    details = re.sub("<[^>]*>", " ", html[html.index("<details>") : html.index("</details>")])
+    said = " ".join(details.split())
+    assert said.startswith("AV-CIL: seeds 3, 5, 1970-01-06 Seeds 3, 5 Settings classes_per_step 2, ")
+    for part in (
+        "memory_size 77",
+        "torch 2.99",
+        "abcdef",
+        "Command train_incremental.py --seed 3",
+        str(tmp_path / "5"),
+    ):
+        assert part in said
+    assert said.endswith("Written 1970-01-04 00:00 UTC to 1970-01-06 00:00 UTC")
 
 
 def test_the_page_is_the_same_again(written):
@@ -96,6 +121,18 @@ def test_a_browser_shows_the_page(written, browser, scheme):
     assert page.evaluate("[...document.images].map(image => image.complete && image.naturalWidth > 100)") == [True] * 8
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert NASTY in page.inner_text("h1")
+    # On a phone the names of rows stay while the numbers scroll.
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    left, scrolled = page.evaluate(
+        """() => {
+            const wide = [...document.querySelectorAll(".wide")].find(each => each.scrollWidth > each.clientWidth);
+            const name = wide.querySelector("tbody th"), before = name.getBoundingClientRect().left;
+            wide.scrollLeft = 1000;
+            return [name.getBoundingClientRect().left - before, wide.scrollLeft];
+        }"""
+    )
+    assert left == 0 and scrolled > 50
     text, ground = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
     assert text == ("rgb(0, 0, 0)" if scheme == "light" else "rgb(255, 255, 255)") and ground == "rgba(0, 0, 0, 0)"
     page.close()

@@ -18,6 +18,8 @@ from engine.evaluate import predict as predict_split
 from engine.registry import find_method, method_names
 from engine.trained import load_trained
 from extraction.ffmpeg import find_ffmpeg
+from reporting.attention_figure import Row, attention_figure
+from reporting.style import figure_style
 from tests.helpers import tiny
 from tests.helpers.tiny import refused
 
@@ -106,6 +108,32 @@ def test_attention_over_frames(clips, capsys, suffix):
     before = output.read_bytes()
     visualize_attention.main([*flags, "--output", str(output)])
     assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize("positions", [4, 49])
+def test_the_picture_of_attention_shows_plain_frames_and_whole_numbers(positions):
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (8, 24, 24, 3), dtype=np.uint8)
+    # Nearly uniform weights: numbers that differ in the fourth digit.
+    temporal = 1 / 8 + 1e-5 * rng.standard_normal((2, 8))
+    rows = [Row("AV-CIL", "a class", np.full((8, positions), 1 / positions), each / each.sum()) for each in temporal]
+    rows[0].spatial[3, 1] *= 3
+    with figure_style():
+        figure = attention_figure("a clip", rows, pictures)
+        figure.draw_without_rendering()
+    plain, first = figure.axes[:8], figure.axes[8:17]
+    assert all((axes.get_images()[0].get_array() == frame).all() for axes, frame in zip(plain, pictures, strict=True))
+    frame, heat = first[3].get_images()
+    # Over the frame, not in its place: clear where attention is least, and never opaque.
+    shades = heat.cmap(heat.norm(heat.get_array()))[..., 3].ravel()
+    assert shades[0] == 0 and shades[1] == shades.max() == pytest.approx(0.8)
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height
+    bars, labels = [bar.get_height() for bar in first[8].patches], first[8].get_yticklabels()
+    np.testing.assert_allclose(bars, 100 * (8 * rows[0].temporal - 1), atol=1e-9)
+    texts = [text.get_text() for text in labels]
+    assert texts[1] == "0" and texts[0][0] == "-" and texts[2][0] == "+" and len(set(texts)) == 3
+    assert not first[8].yaxis.get_offset_text().get_text()
 
 
 def test_attention_is_that_of_the_network(clips):
