@@ -3,9 +3,11 @@
 
     python predict.py --run save/AVE/avcil-linear_audio-visual_released_seed42 clip.mp4 ...
     python predict.py --run save/AVE/avcil-... --data data/AVE id ...
+    python predict.py --run save/AVE/avcil-... --kept --output predictions.csv
 
-sends video files through the extraction that made the run's features (or takes the features of ids from a data folder)
-and prints for each clip its likeliest classes with their probabilities.
+sends video files through the extraction that made the run's features (or takes the features of ids from a data folder,
+or the scores that the run kept of its test clips) and prints for each clip its likeliest classes with their
+probabilities.
 """
 
 if __name__ == "__main__":
@@ -19,6 +21,7 @@ import sys
 import torch
 from tqdm import tqdm
 
+from engine.scores import HINT, read_scores, scores_path
 from engine.trained import load_trained
 from extraction.new_clips import ClipFeatures
 from features.store import open_features
@@ -32,19 +35,21 @@ from utils.files import csv_text, write_text
 @command
 def main(arguments=None):
     args = parse(arguments)
-    device = choose_device(args.device)
-    trained = load_trained(args.run, args.step, device)
-    features = features_of_ids(args, trained) if args.data else features_of_videos(args, trained, device)
+    trained = load_trained(args.run, args.step, device := choose_device(args.device))
     rows, failures = [], []
-    for clip in tqdm(args.clips, "Predicting", unit="clip", disable=None, leave=False):
-        try:
-            rows += ranked(clip, trained.scores([features(clip)])[0], trained.classes, args.top)
-        except MediaError as error:
-            failures.append(f"{printable(clip)}: {error}")
+    if args.kept:
+        rows = kept_rows(args, trained)
+    else:
+        features = features_of_ids(args, trained) if args.data else features_of_videos(args, trained, device)
+        for clip in tqdm(args.clips, "Predicting", unit="clip", disable=None, leave=False):
+            try:
+                rows += ranked(clip, trained.scores([features(clip)])[0], trained.classes, args.top)
+            except MediaError as error:
+                failures.append(f"{printable(clip)}: {error}")
     show(rows)
     if args.output:
         write_text(args.output, csv_text([("clip", "rank", "class", "probability"), *rows]))
-        print(f"Wrote {len(rows)} rows on {len(args.clips) - len(failures)} clips to {args.output}")
+        print(f"Wrote {len(rows)} rows on {len({clip for clip, *_ in rows})} clips to {args.output}")
     if failures:
         print("\n".join(f"error: {line}" for line in failures), file=sys.stderr)
         sys.exit(1)
@@ -52,16 +57,37 @@ def main(arguments=None):
 
 def parse(arguments):
     parser = OneLineParser(prog="predict.py", description="Name the classes of new clips with the model of a run.")
-    parser.add_argument("clips", nargs="+", help="video files; with --data, ids of clips")
+    parser.add_argument("clips", nargs="*", help="video files; with --data or --kept, ids of clips")
     parser.add_argument("--run", required=True, help="folder of a run")
     parser.add_argument("--step", type=not_negative, help="use the model after this step; default: the last one")
     parser.add_argument("--data", help="take the features of the ids from this data folder, such as data/AVE")
+    parser.add_argument(
+        "--kept", action="store_true", help="show what the run kept of its test clips; of all if no ids are given"
+    )
     parser.add_argument("--top", type=positive, default=3, help="classes to name for each clip")
     parser.add_argument("--output", help="also write a csv file of clip, rank, class and probability")
     parser.add_argument("--audio_checkpoint", help="weights of the audio encoder, if they were moved since")
     parser.add_argument("--visual_checkpoint", help="the same of the visual encoder")
     parser.add_argument("--device", default="auto", help="auto (CUDA when there), cpu, cuda or cuda:N")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.kept and args.data:
+        raise InputError("--kept and --data: the scores are kept, or computed from features; give one of the two")
+    if not args.clips and not args.kept:
+        raise InputError("no clips given; name video files, ids with --data, or take the test clips by --kept")
+    return args
+
+
+def kept_rows(args, trained):
+    """``ranked`` of the ids asked for, or of all test clips, by the scores that the run kept."""
+    kept = read_scores(args.run, trained.step)
+    if kept is None:
+        raise InputError(f"{scores_path(args.run, trained.step)}: no scores were kept; {HINT}")
+    place = {clip: index for index, clip in enumerate(kept.clip)}
+    missing = [clip for clip in args.clips if clip not in place]
+    if missing:
+        raise InputError(f"{scores_path(args.run, trained.step)}: has no test clip {missing[0]!r}; leave it out")
+    scores = torch.from_numpy(kept.scores)
+    return [row for clip in args.clips or place for row in ranked(clip, scores[place[clip]], trained.classes, args.top)]
 
 
 def features_of_videos(args, trained, device):

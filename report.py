@@ -18,7 +18,9 @@ if __name__ == "__main__":
 import argparse
 import sys
 
+from reporting.classes import class_tables
 from reporting.layouts import method_tables, notes_on_splits, option_tables, sort_rows, summary_tables
+from reporting.paired import paired_tables
 from reporting.provenance import data_digests
 from reporting.runs import DISPLAY_NAMES, Group, find_runs, group_seeds, pool
 from reporting.table_formats import FORMATS
@@ -31,6 +33,7 @@ LAYOUTS = {
     "summary": summary_tables,
     "methods": method_tables,
     "options": option_tables,
+    "classes": class_tables,
 }
 
 
@@ -47,7 +50,7 @@ def main(arguments: list[str] | None = None):
         raise InputError(f"--style {args.style}: nothing is drawn; give --figures or --html as well")
     names = {} if args.format == "csv" and not args.names else parse_names(args.names)
     groups = sort_rows(group_seeds(pool(find_runs(args.folders, args.unfinished, names), args.pool)))
-    tables = LAYOUTS[args.layout](groups)
+    tables = paired_tables(groups, args.against) if args.layout == "paired" else LAYOUTS[args.layout](groups)
     if not tables:
         raise InputError(f"{' '.join(args.folders)}: no two runs of a method differ in an option; use --layout methods")
     show(FORMATS[args.format](tables).split("\n"))
@@ -55,7 +58,8 @@ def main(arguments: list[str] | None = None):
     aside = sys.stderr if args.format in ("csv", "latex") else sys.stdout
     show(["", summary(groups), *notes_on_splits(groups), *notes_on_data(groups)], aside)
     if drawing:
-        show(write_report(groups, summary(groups), args.figures, args.html, args.style), aside)
+        against = tables if args.layout == "paired" else []
+        show(write_report(groups, summary(groups), args.figures, args.html, args.style, against), aside)
 
 
 def show(lines, file=None):
@@ -69,12 +73,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("folders", nargs="+", help="run folders, or folders with runs somewhere under them")
     parser.add_argument(
         "--layout",
-        choices=LAYOUTS,
+        choices=[*LAYOUTS, "paired"],
         default="steps",
         help="steps: accuracy after each step; summary: accuracy, forgetting, seconds, MB kept; methods: methods x"
         " modalities, beside published numbers; options: runs of a method by the options that differ (ablations, memory"
-        " sizes); default: steps",
+        " sizes); classes: errors by kind, classes by age, and each class, the most forgotten first; paired: each row"
+        " less that of --against, over pairs of one seed and class order; default: steps",
     )
+    parser.add_argument("--against", metavar="ROW", help="for --layout paired: a method, or the name of a row")
     parser.add_argument(
         "--pool",
         nargs="+",
@@ -94,7 +100,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--figures", metavar="FOLDER", help="draw figures into this folder, as SVG, PDF and PNG")
     parser.add_argument("--html", metavar="FILE", help="write one page with all tables and figures inside")
     parser.add_argument("--style", help="how figures look: a style of matplotlib, or a style file")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if (args.layout == "paired") != (args.against is not None):
+        raise InputError("--layout paired and --against ROW: give both, or neither")
+    return args
 
 
 def parse_names(pairs):

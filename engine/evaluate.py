@@ -12,9 +12,15 @@ from utils.seeding import plain_pass
 
 
 def evaluate(learner: Learner, task: Task, tasks: list[Task]) -> dict:
-    """Test on all classes seen: what the step reached, and what it keeps for later ones, by name."""
-    _, label, prediction = predict(learner, "test", task.seen)
+    """Test on all classes seen: what the step reached, and what it keeps for later ones, by name.
+
+    ``scores``: ids of the test clips, their labels, and their scores (clips, classes seen), float64.
+    """
+    scores = []
+    clips, label, prediction = predict(learner, "test", task.seen, scores)
+    ids = [learner.data.ids[clip] for clip in clips]
     return {
+        "scores": (ids, label, torch.cat(scores).numpy()),
         "step": task.index,
         "classes_seen": task.stop,
         "accuracy": float((label == prediction).mean()),
@@ -25,11 +31,21 @@ def evaluate(learner: Learner, task: Task, tasks: list[Task]) -> dict:
 
 
 @torch.no_grad()
-def predict(learner: Learner, split: str, classes: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predict the clips of ``split`` in the slice ``classes``. Returns (clip indices, labels, predictions)."""
+def predict(
+    learner: Learner, split: str, classes: slice, scores: list[torch.Tensor] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predict the clips of ``split`` in the slice ``classes``. Returns (clip indices, labels, predictions).
+
+    ``scores``: a list to which those of each batch are added, float64.
+    """
     clips = learner.data.clips(split, classes)
     plan = plain_pass(clips, learner.args.infer_batch_size)
-    predictions = [learner.scores(batch).argmax(1) for batch in learner.data.batches(plan)]
+    predictions = []
+    for batch in learner.data.batches(plan):
+        of_batch = learner.scores(batch)
+        predictions.append(of_batch.argmax(1))
+        if scores is not None:
+            scores.append(of_batch.double().cpu())
     return clips, learner.data.label[clips], torch.cat(predictions).cpu().numpy()
 
 

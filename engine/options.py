@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import shlex
+import sys
 
 from engine.learner import Learner
 from engine.presets import preset
@@ -37,6 +39,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, type[
     args.modality = args.modality or method.modalities[-1]
     args.classifier = args.classifier or method.classifiers[0]
     _check_method(method, args)
+    args.command = shlex.join(["train_incremental.py", *(sys.argv[1:] if arguments is None else arguments)])
     return args, method
 
 
@@ -140,6 +143,7 @@ def _add_output(group):
     group.add_argument("--save_root", default=SAVE_ROOT, help="folder of all runs")
     group.add_argument("--run_dir", help="exactly this folder for this run; default: named by what defines the run")
     group.add_argument("--overwrite", action="store_true", help="start anew, and replace what is in the run's folder")
+    group.add_argument("--no_scores", action="store_true", help="do not keep the scores of the test clips (scores/)")
     group.add_argument("--tensorboard", action="store_true", help="also write every number for TensorBoard")
     group.add_argument(
         "--checkpoint_every",

@@ -11,6 +11,7 @@ from engine.checkpoints import content_errors
 from engine.evaluate import summarise
 from engine.learner import Learner
 from engine.run_folder import RunFolder
+from engine.scores import scores_path, write_scores
 from engine.step_log import StepLog, check_epoch_lines, logger
 from engine.tasks import Task
 from utils import metrics
@@ -85,6 +86,9 @@ class Recorder:
         yield log
         rows = self.history.rows
         row = log.row | {"best_epoch": log.best_epoch, "seconds": log.seconds}
+        scores = row.pop("scores")
+        if self.is_main and not self.folder.args.no_scores:
+            write_scores(scores_path(self.folder.path, task.index), *scores)
         rows.append(row)
         row["forgetting"] = metrics.forgetting([row["accuracy_by_task"] for row in rows], task.index)
         logger.info(f"Incremental step {task.index} Testing res: {row['accuracy']:.6f}")

@@ -18,11 +18,12 @@ WRITTEN = {
     "": (RESULTS, STEPS, EPOCHS, LOG, DATA, ENVIRONMENT, ARGUMENTS),
     "checkpoints": ("step_*.pt", "ongoing_*.pt", "unfinished.pt"),
     "figures": ("training.png", "accuracy.png", "step_*.png"),  # the last ones by earlier versions
+    "scores": ("step_*.npz",),
     "tensorboard": ("events.out.tfevents.*",),
 }
 # Options that do not change what a run computes.
 NOT_DEFINING = {
-    *("data_root", "save_root", "run_dir", "overwrite", "checkpoint_every", "tensorboard"),
+    *("data_root", "save_root", "run_dir", "overwrite", "checkpoint_every", "tensorboard", "no_scores", "command"),
     *("device", "device_cache", "host_cache", "num_workers", "rank_timeout"),
 }
 NEEDED_ARGUMENTS = ("method", "dataset", "modality", "classifier", "variant", "seed")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from engine.run_files import RunResults
 from reporting.published import SHARED_IN_RELEASE, SOURCE, find_published, other_settings
 from reporting.runs import DISPLAY_NAMES, Group, differing, mean_and_spread, name_settings, settings, show_value
+from reporting.statistics import task_aware_accuracy
 from reporting.tables import Cell, Column, Table, cell, count_runs, mark_best
 
 # (key of results.json, head of its column, whether higher is better)
@@ -193,16 +194,19 @@ def summary_tables(groups: list[Group]) -> list[Table]:
 def _summary_table(key, groups):
     cases = [runs for _, runs in groups]
     cells = [cells_of(measure, cases) for measure in MEASURES]
-    heads = ["method", "runs", *(head for _, head, _ in MEASURES), "seconds", "MB kept"]
+    aware = [cell(map(task_aware_accuracy, runs)) for runs in cases]
+    shown = any(each.value is not None for each in aware)
+    heads = ["method", "runs", *(head for _, head, _ in MEASURES), *(["task-aware"] if shown else [])]
+    heads += ["seconds", "MB kept"]
     rows = [
-        [name, count_runs(runs), *each, _mean(map(_seconds, runs)), _mean(map(_megabytes, runs))]
-        for (name, runs), each in zip(groups, zip(*cells, strict=True), strict=True)
+        [name, count_runs(runs), *each, *([known] if shown else []), *_costs(runs)]
+        for (name, runs), each, known in zip(groups, zip(*cells, strict=True), aware, strict=True)
     ]
     return Table(", ".join(key), [Column(head) for head in heads], rows, tuple(best_note(cells, groups)))
 
 
-def _mean(values):
-    return Cell(*mean_and_spread(values))
+def _costs(runs):
+    return [Cell(*mean_and_spread(map(cost, runs))) for cost in (_seconds, _megabytes)]
 
 
 def _seconds(run):

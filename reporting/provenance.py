@@ -32,7 +32,7 @@ def _of_row(name, runs):
     entries = [("Seeds", seeds), ("Settings", options)]
     entries += [("Versions", _versions(json.loads(each))) for each in versions if each != "{}"]
     entries += [("Data (sha256)", digest) for digest in _distinct(data_digests(runs))]
-    entries += [("Command", str(run.versions["command"])) for run in runs if "command" in run.versions]
+    entries += [("Command", f"python {command}") for run in runs if (command := run.arguments.get("command"))]
     entries += [("Folder", run.folder) for run in runs]
     entries += [("Written", " to ".join(_ends(dates)))] if dates else []
     last = f", {_ends(dates)[-1][:10]}" if dates else ""
@@ -51,7 +51,7 @@ def data_digests(runs: list[RunResults]) -> list[str]:
 
 
 def _versions(versions):
-    return ", ".join(f"{name} {value}" for name, value in versions.items() if name != "command" and value is not None)
+    return ", ".join(f"{name} {value}" for name, value in versions.items() if value is not None)
 
 
 def _finished(run):

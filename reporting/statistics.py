@@ -6,6 +6,7 @@ A group is a list of runs that differ in the seed alone. Shares are in per cent.
 import numpy as np
 
 from engine.run_files import RunResults, read_losses
+from engine.scores import read_scores
 
 # Mean and sample standard deviation over seeds (0 for one), arrays of one shape.
 MeanAndSpread = tuple[np.ndarray, np.ndarray]
@@ -61,6 +62,19 @@ def task_confusion(runs: list[RunResults]) -> np.ndarray:
 def class_names(runs: list[RunResults]) -> list[str]:
     """Names of the classes seen after the last step, in class order."""
     return runs[0].class_names[: len(runs[0].confusion[-1])]
+
+
+def task_aware_accuracy(run: RunResults) -> float | None:
+    """Accuracy after the last step if each clip's task were known: the highest score among its classes, a fraction.
+
+    None if the run kept no scores, or its options do not tell the tasks.
+    """
+    kept, seen = read_scores(run.folder, len(run.accuracy_per_step) - 1), classes_seen(run)
+    if kept is None or seen is None or seen[-1] != kept.scores.shape[1]:
+        return None
+    task_of_class = np.searchsorted(seen, np.arange(seen[-1]), side="right")
+    own = task_of_class[kept.label][:, None] == task_of_class
+    return float((np.where(own, kept.scores, -np.inf).argmax(1) == kept.label).mean())
 
 
 def _mean_and_spread(values):

@@ -112,7 +112,7 @@ def _records(table):
             name = f"{column.group} {column.name}".strip()
             if isinstance(each, Cell):
                 record |= {name: each.value} | (
-                    {} if each.signed or "published" in name else {f"{name} sd": each.spread}
+                    {} if (each.signed and each.spread is None) or "published" in name else {f"{name} sd": each.spread}
                 )
             else:
                 record[name] = each

@@ -2,17 +2,19 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from itertools import groupby
 
 from tqdm import tqdm
 
+from reporting.classes import error_tables
 from reporting.figures import figures_of
-from reporting.layouts import method_tables, option_tables
+from reporting.layouts import method_tables, option_tables, summary_tables
 from reporting.page import Section, page
 from reporting.provenance import provenance
 from reporting.runs import Group
 from reporting.style import FORMATS, figure_style, missing_glyphs, render, save
-from reporting.tables import steps_table
+from reporting.tables import Table, steps_table
 from utils.errors import InputError
 from utils.files import write_text
 
@@ -36,9 +38,17 @@ def check_targets(figures: str | None, html: str | None, style: str | None):
 
 
 def write_report(
-    groups: list[Group], summary: str, figures: str | None = None, html: str | None = None, style: str | None = None
+    groups: list[Group],
+    summary: str,
+    figures: str | None = None,
+    html: str | None = None,
+    style: str | None = None,
+    comparison: Sequence[Table] = (),
 ) -> list[str]:
-    """Write figures to the folder ``figures`` and a page to the file ``html``, where given. Returns lines on both."""
+    """Write figures to the folder ``figures`` and a page to the file ``html``, where given. Returns lines on both.
+
+    ``comparison``: tables of reporting.paired that the page has as well.
+    """
     finished = [(name, [run for run in runs if run.finished]) for name, runs in groups]
     specs, drawn = figures_of([(name, runs) for name, runs in finished if runs]), []
     with figure_style(style), missing_glyphs() as glyphs:
@@ -51,7 +61,7 @@ def write_report(
             drawn.append((spec, files["svg"]))
     lines = specs.skipped_lines() + glyphs
     if html is not None:
-        sections = _tables(groups)
+        sections = _tables(groups, comparison)
         for heading, pairs in groupby(drawn, key=lambda pair: pair[0].section):
             sections.append(Section(heading, figures=list(pairs)))
         sections.append(Section("Runs", provenance=provenance(groups)))
@@ -65,12 +75,15 @@ def write_report(
     return lines
 
 
-def _tables(groups):
+def _tables(groups, comparison):
     """The Sections of tables that there are."""
     sections = [
         Section("Methods", method_tables(groups)),
+        Section("Compared in pairs", list(comparison)),
+        Section("Accuracy, forgetting, cost", summary_tables(groups)),
         Section("Options of a method", option_tables(groups)),
         Section("Accuracy after each step", [steps_table(groups)]),
+        Section("Errors and ages", error_tables(groups)),
     ]
     return [section for section in sections if section.tables]
 

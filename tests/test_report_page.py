@@ -50,7 +50,8 @@ def test_texts_are_escaped_and_nothing_is_loaded(written):
 def test_the_page_says_where_numbers_come_from(tmp_path):
     for seed in (3, 5):
         results = report_runs.make(tmp_path / str(seed), seed, memory_size=77)
-        results |= {"versions": {"torch": "2.99", "command": "train_incremental.py --seed 3"}}
+        results |= {"versions": {"torch": "2.99"}}
+        results["arguments"]["command"] = f"train_incremental.py --seed {seed}"
         (tmp_path / str(seed) / "results.json").write_text(json.dumps(results))
         (tmp_path / str(seed) / "data.json").write_text(json.dumps({"sha256": "abcdef"}))
         os.utime(tmp_path / str(seed) / "results.json", (0, 86400 * seed))
@@ -63,7 +64,7 @@ def test_the_page_says_where_numbers_come_from(tmp_path):
         "memory_size 77",
         "torch 2.99",
         "abcdef",
-        "Command train_incremental.py --seed 3",
+        "Command python train_incremental.py --seed 3 Command python train_incremental.py --seed 5",
         str(tmp_path / "5"),
     ):
         assert part in said

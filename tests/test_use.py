@@ -43,6 +43,13 @@ def test_every_method_predicts_what_it_was_tested_with(tmp_path, capsys, method)
         found = [row["class"] == data.classes[data.label[clip]] for row, clip in zip(rows(output), clips, strict=True)]
         results = json.loads((tmp_path / "run" / "results.json").read_text())
         assert sum(found) / len(found) == results["accuracy_per_step"][1]
+        # What the run kept is what the network says again, but for half precision: 11 bits of differences below 8.
+        expected = rows(output)
+        predict.main(["--run", run, "--step", "1", "--kept", "--top", "1", "--output", output])
+        assert [row["clip"] for row in rows(output)] == [row["clip"] for row in expected]
+        assert [row["class"] for row in rows(output)] == [row["class"] for row in expected]
+        of_both = zip(rows(output), expected, strict=True)
+        assert all(float(a["probability"]) == pytest.approx(float(b["probability"]), rel=2**-8) for a, b in of_both)
     assert f"Wrote 16 rows on 16 clips to {output}" in capsys.readouterr().out
 
 
@@ -154,6 +161,10 @@ REFUSED = {
     "no clip": (predict, ["--run", "{root}/run", "nowhere.mp4"], "no such video file"),
     "no id": (predict, ["--run", "{root}/run", "--data", "{root}/tiny", "x"], "no feature for 'x'"),
     "no folder": (predict, ["--run", "{root}/run", "--data", "{root}/none", "x"], "no such folder"),
+    "no clips": (predict, ["--run", "{root}/run"], "no clips given"),
+    "no test clip": (predict, ["--run", "{root}/run", "--kept", "x"], "has no test clip 'x'"),
+    "no scores": (predict, ["--run", "{root}/run", "--step", "0", "--kept"], "no scores were kept; train again"),
+    "kept or not": (predict, ["--run", "{root}/run", "--kept", "--data", "d"], "give one of the two"),
     "no weights": (predict, ["--run", "{root}/run", "{root}/a.mp4"], "--audio_checkpoint is missing"),
     "attention of no clip": (visualize_attention, ["--run", "{root}/run", "--clip", "x"], "has no such id"),
     "format": (
@@ -168,6 +179,7 @@ REFUSED = {
 def test_what_cannot_be_done_is_said_in_a_line(tmp_path, case):
     tiny.make(tmp_path)
     run_of(tmp_path, "avcil")
+    (tmp_path / "run" / "scores" / "step_0.npz").unlink()
     (tmp_path / "a.mp4").write_bytes(b"no clip")
     command, flags, line = REFUSED[case]
     assert line in refused(tmp_path, *(flag.format(root=tmp_path) for flag in flags), main=command.main)

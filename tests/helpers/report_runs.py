@@ -8,14 +8,15 @@ import json
 import numpy as np
 
 import report
+from engine.scores import write_scores
 from utils import metrics
 
 CLASSES, PER_STEP, CLIPS, EPOCHS = 6, 2, 8, 3
 TERMS = ("train_loss", "val_res", "lr", "cross_entropy", "distillation")
 
 
-def make(folder, seed=1, method="avcil", confusion=True, classes=CLASSES, names=None, **options):
-    """Write a run to ``folder`` and return its results. Further options go to its arguments."""
+def make(folder, seed=1, method="avcil", confusion=True, classes=CLASSES, names=None, kept=False, **options):
+    """Write a run to ``folder`` and return its results; ``kept``: with scores. Further options go to its arguments."""
     rng = np.random.default_rng([seed, sum(str(folder).encode())])
     rows, counts = [], []
     for stop in range(PER_STEP, classes + 1, PER_STEP):
@@ -24,6 +25,8 @@ def make(folder, seed=1, method="avcil", confusion=True, classes=CLASSES, names=
         hit = (label == prediction).reshape(-1, PER_STEP * CLIPS)
         rows.append({"step": len(rows), "accuracy": float(hit.mean()), "accuracy_by_task": hit.mean(1).tolist()})
         counts.append(metrics.confusion(label, prediction, stop))
+        if kept:
+            _write_scores(folder, len(counts) - 1, label, prediction, stop)
     matrix = [row["accuracy_by_task"] for row in rows]
     accuracy = [row["accuracy"] for row in rows]
     results = {
@@ -36,7 +39,7 @@ def make(folder, seed=1, method="avcil", confusion=True, classes=CLASSES, names=
     }
     if confusion:
         results |= {"class_names": names or [f"class {label}" for label in range(classes)], "confusion": counts}
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=kept)
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "steps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     _write_epochs(folder / "epochs.csv", rng, len(rows))
@@ -78,6 +81,15 @@ def printed(*arguments):
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
         report.main([str(argument) for argument in arguments])
     return out.getvalue(), errors.getvalue()
+
+
+def _write_scores(folder, step, label, prediction, classes):
+    rng = np.random.default_rng(step)
+    scores = rng.standard_normal((len(label), classes)).astype(np.float32)
+    scores[np.arange(len(label)), prediction] = scores.max(1) + 0.1
+    path = folder / "scores" / f"step_{step}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_scores(str(path), [f"clip {number}" for number in range(len(label))], label, scores)
 
 
 def _write_epochs(path, rng, steps):
