@@ -67,7 +67,7 @@ def test_classes_per_step_that_do_not_fit_the_steps(run, sizes):
     arguments = json.loads((run / "results.json").read_text())["arguments"]
     edit(run, arguments=arguments | {"classes_per_step": sizes})
     said = report_runs.printed(run, "--html", run / "page.html")[0]
-    assert "left out: confusion between tasks of avcil: its arguments do not tell the classes of each step" in said
+    assert "left out: confusion between tasks of AV-CIL: its arguments do not tell the classes of each step" in said
     assert (run / "page.html").stat().st_size > 10_000
 
 
@@ -150,5 +150,5 @@ def test_a_single_step_and_no_epochs(tmp_path):
     report_runs.make(tmp_path / "run", classes=2)
     (tmp_path / "run" / "epochs.csv").write_text("step,epoch,name,value\n")
     said = report_runs.printed(tmp_path, "--html", tmp_path / "page.html", "--layout", "methods")[0]
-    assert "left out: forgetting per task of avcil: a single step has none" in said
-    assert "left out: loss terms of avcil: no rows in epochs.csv" in said
+    assert "left out: forgetting per task of AV-CIL: a single step has none" in said
+    assert "left out: loss terms of AV-CIL: no rows in epochs.csv" in said
