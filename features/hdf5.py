@@ -13,6 +13,8 @@ from utils.files import check_regular
 # What h5py raises on files and entries that are damaged.
 DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 _LARGEST_ATTRIBUTE = 1 << 16
+# Bytes of one clip's feature (VideoMAE's has 5 MB), unless the file itself is as long: few bytes can claim to be many.
+LARGEST_CLIP = 1 << 28
 # What goes wrong around a file: its content may be as good as ever.
 _OUTSIDE = {errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM}
 _ERRNO = re.compile(r"errno = (\d+)")
@@ -63,6 +65,9 @@ def own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
         raise _refused(file, name, "kept in external storage, another file")
     if layout not in (h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED):
         raise _refused(file, name, "of a compact layout")
+    size = (entry.size or 0) * entry.dtype.itemsize
+    if size > LARGEST_CLIP and size > os.path.getsize(file.filename):
+        raise InputError(f"{file.filename}: {name[:60]!r} would take {size / 1e9:.2f} GB of memory; make it again")
     return entry
 
 

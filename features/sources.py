@@ -117,8 +117,6 @@ class HDF5Features(Features):
             return what(own_dataset(self.file, video))
         except DAMAGED as error:
             raise explain(error, self.path, "make it again", video) from None
-        except MemoryError:
-            raise MemoryError(f"{self.path}: {video!r} does not fit into it") from None
 
 
 def source_file(folder: str, modality: str) -> str | None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -124,25 +125,28 @@ def test_a_damaged_index_is_converted_over(data, text):
     assert len(list(index.parent.glob("visual_store-*.npy"))) == 1 and "-val_2_1" in store(data, "visual")
 
 
-def bomb(data, shape):
-    """An HDF5 file of a few KB whose one clip has ``shape``: none of its chunks was written."""
+def bomb(data, clips, shape):
+    """An HDF5 file of a few KB whose clips have ``shape`` each: none of its chunks was written."""
     path = features(data, "visual").parent / "visual_features.h5"
     path.unlink(missing_ok=True)  # a reader of ours may have the former one open
     with h5py.File(path, "w") as file:
-        file.create_dataset("a", shape, "f4", chunks=(1, 1024), fillvalue=1.0)
+        for clip in range(clips):
+            file.create_dataset(str(clip), shape, "f4", chunks=(1, 1024), fillvalue=1.0)
     return path
 
 
 def test_a_store_is_not_written_where_it_does_not_fit_or_cannot_be_meant(data, monkeypatch, capsys):
-    path = bomb(data, (2**10, 2**19))
+    path = bomb(data, 500, (2**10, 2**10))
     flags = ["--dataset", "tiny", "--data_root", str(data), "--modality", "visual"]
     line = refused(data, *flags, main=main)
-    assert "would become a store of 2.15 GB; pass --yes_expand" in line and "visual_features.h5" in line
-    bomb(data, (2**20, 2**29))
-    assert "GB are free" in refused(data, *flags, "--yes_expand", main=main)
+    assert "would become a store of 2.10 GB; pass --yes_expand" in line and "visual_features.h5" in line
+    monkeypatch.setattr(convert_module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2 * 10**9))
+    assert "the store takes 2.10 GB and 2.00 GB are free" in refused(data, *flags, "--yes_expand", main=main)
+    bomb(data, 1, (2**10, 2**19))
+    assert "'0' would take 2.15 GB of memory" in refused(data, *flags, "--yes_expand", main=main)
     assert sorted(entry.name for entry in path.parent.iterdir() if "store-" in entry.name) == []
     monkeypatch.setattr(convert_module, "LARGE", 2**10)
-    bomb(data, (2**10, 2**10))
+    bomb(data, 1, (2**10, 2**10))
     assert "--yes_expand" in refused(data, *flags, main=main)
     capsys.readouterr()
     main([*flags, "--yes_expand"])

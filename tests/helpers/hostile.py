@@ -194,12 +194,11 @@ ATTRIBUTES = {
 
 def storages(folder):
     """HDF5 files that lead elsewhere, or hold more than their size, read alone, converted and trained on."""
-    path = tiny.make(folder, {"train": 2, "val": 1, "test": 1}, classes=2) / "audio_pretrained_feature"
+    path = tiny.make(folder / "out", {"train": 2, "val": 1, "test": 1}, classes=2) / "audio_pretrained_feature"
     content = load_npy_dict(path / "audio_pretrained_feature_dict.npy")
     path = path / "audio_features.h5"
-    (folder / "out").mkdir()
     os.mkfifo(folder / "pipe")
-    flags = ["--dataset", "tiny", "--data_root", str(folder), "--modality", "audio"]
+    flags = ["--dataset", "tiny", "--data_root", str(folder / "out"), "--modality", "audio"]
     train = [*flags, "--method", "fine_tuning", "--max_epochs", "1", "--run_dir", str(folder / "out" / "run")]
     puts = {what: put for what, (put, _) in ELSEWHERE.items()}
     puts["bomb"] = lambda file, name, _: file.create_dataset(name, (2**34,), "f4", chunks=(2**20,), fillvalue=1.0)
