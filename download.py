@@ -134,9 +134,9 @@ def find_member(archive: Archive, modality: str) -> Member:
     members = archive.members()
     named = [member for member in members if os.path.basename(member.name) in FILES[modality][1]]
     alike = [m for m in members if modality in os.path.basename(m.name).lower() and m.name.endswith((".npy", ".h5"))]
-    for found in (named, alike):
-        if len(found) == 1:
-            return found[0]
+    for candidates in (named, alike):
+        if len(candidates) == 1:
+            return candidates[0]
     inside = ", ".join(member.name for member in (named or alike or members)[:20]) or "nothing"
     raise InputError(
         f"{archive.name}: expected one file of {modality} features, such as {FILES[modality][1][-1]}; it has {inside}"
@@ -157,11 +157,11 @@ def check_disk(args, folder: str, members: dict[str, Member], modalities: list[s
     stored, most = 0, 0
     for modality in modalities:
         if modality in members:
-            member, there = (
+            member, fetched = (
                 members[modality],
                 fetched_bytes(members[modality], target(folder, modality, members[modality])),
             )
-            original, fetching = member.size, member.size - there
+            original, fetching = member.size, member.size - fetched
         else:
             original, fetching = os.path.getsize(source_file(folder, modality)), 0
         most = max(most, stored + fetching + original // half)

@@ -114,8 +114,8 @@ def main(arguments=None):
     new = make_videos(clips, digits, videos)
     splits = {split: {clip_id(d, n): d for d, n in part} for split, part in clips.items()}
     write_splits(os.path.join(args.data_root, DATASET), Splits(list(NAMES), splits, videos))
-    there = sum(map(len, clips.values())) - new
-    print(f"Rendered {new} clips to {videos} ({there} were there), wrote their splits and classes")
+    old = sum(map(len, clips.values())) - new
+    print(f"Rendered {new} clips to {videos} ({old} were there), wrote their splits and classes")
 
 
 def choose(target, counts, seed):

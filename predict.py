@@ -91,7 +91,7 @@ def kept_rows(args, trained):
 
 
 def features_of_videos(args, trained, device):
-    """A function from a video file to its features, sense -> array."""
+    """A function from a video file to its features, modality -> array."""
     missing = [clip for clip in args.clips if not os.path.isfile(clip)]
     if missing:
         raise InputError(f"{missing[0]}: no such video file; for ids of a data set pass --data")
@@ -101,15 +101,15 @@ def features_of_videos(args, trained, device):
 
 
 def features_of_ids(args, trained):
-    """A function from an id to its features in the folder ``--data``, sense -> array."""
+    """A function from an id to its features in the folder ``--data``, modality -> array."""
     if not os.path.isdir(args.data):
         raise InputError(f"--data {args.data}: no such folder; give a data folder such as data/AVE")
-    files = {sense: open_features(args.data, sense) for sense in trained.modalities}
+    files = {modality: open_features(args.data, modality) for modality in trained.modalities}
     for file in files.values():
         missing = [clip for clip in args.clips if clip not in file]
         if missing:
             raise InputError(f"{file.path}: no feature for {missing[0]!r}; extract it, or leave it out")
-    return lambda clip: {sense: file[clip] for sense, file in files.items()}
+    return lambda clip: {modality: file[clip] for modality, file in files.items()}
 
 
 def ranked(clip, scores, classes, count):

@@ -68,11 +68,11 @@ def row_of(trained, args):
     if trained.args.modality != "audio-visual" or not hasattr(trained.learner, "network"):
         raise InputError(f"{trained.folder}: {trained.args.modality} runs of {trained.args.method} have no attention")
     folder = dataset_folder(args.data_root or trained.args.data_root or DATA_ROOT, trained.args.dataset)
-    files = {sense: open_features(folder, sense) for sense in trained.modalities}
+    files = {modality: open_features(folder, modality) for modality in trained.modalities}
     for file in files.values():
         if args.clip not in file:
             raise InputError(f"--clip {args.clip}: {file.path} has no such id")
-    batch = trained.batch([{sense: file[args.clip] for sense, file in files.items()}])
+    batch = trained.batch([{modality: file[args.clip] for modality, file in files.items()}])
     trained.learner.network.eval()
     attended = trained.learner.network.attention(batch.audio, batch.visual.tensor())
     spatial, temporal = attended.spatial_scores.softmax(2), attended.temporal_scores.softmax(1)

@@ -1,7 +1,7 @@
 """Class-incremental training as research code usually writes it: what benchmarks/training.py compares with.
 
 A dataset object and a copy of the features per split, a DataLoader that collates clip by clip, attention written out,
-and the teacher asked about every batch of every epoch. SS-IL for one sense, AV-CIL for both, with the losses and
+and the teacher asked about every batch of every epoch. SS-IL for one modality, AV-CIL for both, with the losses and
 settings of the project, so that only the way of computing differs.
 """
 
@@ -25,12 +25,12 @@ class Clips(Dataset):
     def __init__(self, folder, split, modality):
         self.ids = np.load(os.path.join(folder, "all_classId_vid_dict.npy"), allow_pickle=True).item()[split]
         self.features = {
-            sense: np.load(
-                os.path.join(folder, f"{sense}_pretrained_feature", f"{sense}_pretrained_feature_dict.npy"),
+            modality: np.load(
+                os.path.join(folder, f"{modality}_pretrained_feature", f"{modality}_pretrained_feature_dict.npy"),
                 allow_pickle=True,
             ).item()
-            for sense in ("audio", "visual")
-            if sense in modality
+            for modality in ("audio", "visual")
+            if modality in modality
         }
         self.chosen = []
 

@@ -120,10 +120,11 @@ def make_data(root, case):
                 if case.positions:
                     noise = rng.standard_normal((8 * case.positions, WIDTH), dtype=np.float32)
                     features["visual"][video] = centres[1, label] + noise
-    for sense in ("audio", "visual")[: 1 + bool(case.positions)]:
-        os.makedirs(os.path.join(folder, f"{sense}_pretrained_feature"))
+    for modality in ("audio", "visual")[: 1 + bool(case.positions)]:
+        os.makedirs(os.path.join(folder, f"{modality}_pretrained_feature"))
         np.save(
-            os.path.join(folder, f"{sense}_pretrained_feature", f"{sense}_pretrained_feature_dict.npy"), features[sense]
+            os.path.join(folder, f"{modality}_pretrained_feature", f"{modality}_pretrained_feature_dict.npy"),
+            features[modality],
         )
     np.save(os.path.join(folder, "all_classId_vid_dict.npy"), by_class)
     np.save(os.path.join(folder, "all_id_category_dict.npy"), categories)

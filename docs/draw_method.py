@@ -11,8 +11,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 AUDIO, VISUAL, BOTH, LOSS, OLD = "#9fd0f0", "#f6c78e", "#d9d9d9", "#f7e7a6", "#e3c6de"
 BOXES = {
     # name: (x, y, width, height, colour, text)
-    "audio": (-0.1, 1.0, 2.2, 0.9, AUDIO, "sound\naudio feature $a$"),
-    "visual": (-0.1, 4.2, 2.2, 0.9, VISUAL, "sight: tokens $v$\nframes x positions"),
+    "audio": (-0.1, 1.0, 2.2, 0.9, AUDIO, "audio feature $a$"),
+    "visual": (-0.1, 4.2, 2.2, 0.9, VISUAL, "visual: tokens $v$\nframes x positions"),
     "attention": (
         3.1,
         3.7,
@@ -25,12 +25,12 @@ BOXES = {
     "visual_proj": (6.7, 4.2, 1.7, 0.9, VISUAL, "project $f_v$"),
     "sum": (9.6, 2.65, 1.1, 0.8, BOTH, "$f_a + f_v$"),
     "head": (11.6, 2.5, 2.1, 1.1, BOTH, "classifier\n+ rows for each\nnew class"),
-    "contrastive": (6.3, 2.5, 2.5, 1.1, LOSS, "I-AVSC, C-AVSC\na clip's sound and sight\nstay alike; a class's too"),
+    "contrastive": (6.3, 2.5, 2.5, 1.1, LOSS, "I-AVSC, C-AVSC\na clip's audio and visual\nstay alike; a class's too"),
     "vad": (3.1, 6.5, 2.5, 1.0, LOSS, "VAD\nlook at exemplars\nas the old network did"),
     "ce": (14.6, 1.5, 2.8, 1.1, LOSS, "separated cross-entropy\nnew clips: new classes\nexemplars: old classes"),
     "kd": (14.6, 3.6, 2.8, 1.1, LOSS, "distillation\nwithin the classes\nof each earlier task"),
     "teacher": (7.6, 6.5, 4.4, 1.0, OLD, "network of the step before, frozen"),
-    "memory": (-0.1, 6.5, 2.2, 1.0, OLD, "exemplar memory\nclips of old classes\n(sound and sight)"),
+    "memory": (-0.1, 6.5, 2.2, 1.0, OLD, "exemplar memory\nclips of old classes\n(audio and visual)"),
 }
 ARROWS = [
     # from (x, y), to (x, y), dashed, bend

@@ -66,10 +66,10 @@ def _fetch_annotations(dataset, folder):
         names = HfApi().list_repo_files(AVE_ANNOTATIONS, repo_type="dataset")
         paths = {}
         for name in AVE_FILES.values():
-            found = sorted((path for path in names if os.path.basename(path) == name), key=len)
-            if not found:
+            candidates = sorted((path for path in names if os.path.basename(path) == name), key=len)
+            if not candidates:
                 raise InputError(f"{AVE_ANNOTATIONS} on the hub has no {name}; it has {', '.join(names[:10])}")
-            paths[name] = hf_hub_download(AVE_ANNOTATIONS, found[0], repo_type="dataset")
+            paths[name] = hf_hub_download(AVE_ANNOTATIONS, candidates[0], repo_type="dataset")
     except InputError:
         raise
     except Exception as error:  # whatever the library under the hub's client raises
