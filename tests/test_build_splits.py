@@ -113,7 +113,7 @@ def test_kinetics_test_file_without_labels_is_refused(tmp_path, capsys):
     path = shared("data/annotations/Kinetics/kinetics-400_test.csv")
     with pytest.raises(SystemExit, match="2"):
         main(["kinetics", "--train", str(path), "--held_out", str(path), "--data_root", str(tmp_path)])
-    assert "no columns label" in capsys.readouterr().err
+    assert "no column label; take Kinetics' csv files that have labels" in capsys.readouterr().err
 
 
 def test_a_users_table_with_and_without_split(tmp_path):

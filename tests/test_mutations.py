@@ -5,6 +5,8 @@ import pytest
 from tests.helpers.hostile import ATTACKS, attack
 from tests.helpers.mutations import READERS, mutate
 
+QUICK = ("hostile JSON", "few open files")
+
 
 @pytest.mark.parametrize("reader", READERS)
 def test_damaged_files(reader):
@@ -17,7 +19,8 @@ def test_many_damaged_files(reader):
     assert mutate(reader, 150, seed=2) == 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ATTACKS]
+)
 def test_hostile_files(name):
     assert attack(name) == 0

@@ -168,18 +168,18 @@ def read_rows(
 
 
 def read_table(
-    path: str | os.PathLike, columns: tuple[str, ...], what: str = "csv file", cure: str = "save it again as UTF-8"
+    path: str | os.PathLike, columns: tuple[str, ...], what: str = "csv file", cure: str | None = None
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (number of the line, {column: value}) for each row under a header that has ``columns`` among others.
 
     InputError also if a column is missing, stands there twice, or a row has not as many values as the header.
     """
-    rows = read_rows(path, what, cure)
+    rows = read_rows(path, what, cure or "save it again as UTF-8")
     _, header = next(rows, (1, []))
     header = [name.strip() for name in header]
     missing = [name for name in columns if name not in header]
     if missing:
-        raise InputError(f"{path}: no column {', '.join(missing)}; the header is {','.join(columns)}")
+        raise InputError(f"{path}: no column {', '.join(missing)}; {cure or 'the header is ' + ','.join(columns)}")
     if len(set(header)) < len(header):
         raise InputError(f"{path}: a column stands in its header twice; rename or remove one of the two")
     for number, row in rows:
