@@ -18,7 +18,7 @@ methods="fine_tuning:linear avcil:linear upper_bound:linear"
 if [ "${1-}" = --all ]; then
     # Asked of the project, so that a new file in methods/ takes part.
     methods=$(cd "$here" && "$python" -c '
-from methods import find_method, method_names
+from engine.registry import find_method, method_names
 for name in method_names():
     method = find_method(name)
     if "audio-visual" in method.modalities:
