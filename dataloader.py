@@ -174,20 +174,20 @@ class IncrementalData(FeatureSizes):
         return Batch(clips, self.labels.index_select(0, rows), vectors.get("audio"), visual, num_replayed)
 
 
-def count_classes(dataset: str, data_root: str = DATA_ROOT, num_classes: int | None = None) -> int:
+def count_classes(dataset: str, data_root: str, num_classes: int | None, splits: str | None = None) -> int:
     """How many classes ``open_data`` will find, without a look at the features."""
-    return len(choose_classes(read_splits(dataset_folder(data_root, dataset)), num_classes, None)[0])
+    return len(choose_classes(read_splits(splits or dataset_folder(data_root, dataset)), num_classes, None)[0])
 
 
-def data_state(dataset: str, modality: str, data_root: str = DATA_ROOT) -> dict:
+def data_state(dataset: str, modality: str, data_root: str, splits: str | None = None) -> dict:
     """What tells, without a look at the features, whether the data may have changed, as plain values.
 
     ``splits``: a digest of clips and classes; ``files``: modality -> name, bytes and time of each file of features.
     """
     folder = dataset_folder(data_root, dataset)
-    splits = read_splits(folder)
+    read = read_splits(splits or folder)
     files = {each: feature_files(folder, each) for each in MODALITIES[modality]}
-    return {"splits": _digest((splits.classes, splits.clips)), "files": files}
+    return {"splits": _digest((read.classes, read.clips)), "files": files}
 
 
 def open_data(
@@ -201,25 +201,26 @@ def open_data(
     device: torch.device | str = "cpu",
     needs_tokens: bool | None = None,
     cache: CacheOptions | None = None,
+    splits: str | None = None,
 ) -> IncrementalData:
     """Open the data set ``dataset`` under ``data_root`` for one modality, and check all that training relies on.
 
     ``num_classes`` keeps the first so many classes; ``class_order_seed`` shuffles their order. ``num_frames`` splits
     visual features stored flat, (frames x positions, dims); default 8. ``allow_missing`` leaves clips without features
     out of every split. ``needs_tokens``: whether single visual tokens are used, or only the mean of each clip (the
-    default in visual runs). ``cache``: where tokens are held. Raises InputError, in one line, on anything that does not
-    fit.
+    default in visual runs). ``cache``: where tokens are held. ``splits``: a folder or csv file of splits other than the
+    data set's. Raises InputError, in one line, on anything that does not fit.
     """
     folder = dataset_folder(data_root, dataset)
-    splits = read_splits(folder)
-    classes, clips = choose_classes(splits, num_classes, class_order_seed)
+    split_table = read_splits(splits or folder)
+    classes, clips = choose_classes(split_table, num_classes, class_order_seed)
     started = time.perf_counter()
     features = {each: open_features(folder, each) for each in MODALITIES[modality]}
     for feature in features.values():
         clips = drop_missing(feature, clips, allow_missing)
-    check_classes(splits.source, classes, clips)
+    check_classes(split_table.source, classes, clips)
     data = IncrementalData(classes, clips, device)
-    data.features, data.state = features, data_state(dataset, modality, data_root)
+    data.features, data.state = features, data_state(dataset, modality, data_root, splits)
     if "audio" in features:
         (data.audio_dim,) = common_shape(features["audio"], data.ids, (1,))
         data.vectors["audio"] = _vectors(features["audio"], data, data.audio_dim)

@@ -133,7 +133,7 @@ def plan(dataset, further, method, classifier, modality, number):
     flags += ["--dataset", dataset, *further]
     try:
         options, learner = parse(flags)
-        options = resolve(options, count_classes(dataset, options.data_root, options.num_classes))
+        options = resolve(options, count_classes(dataset, options.data_root, options.num_classes, options.splits))
     except InputError as error:
         raise InputError(f"{method}: {error}; choose the methods that take the flag by --methods") from None
     name = f"{method} {classifier} {modality} seed {number}".replace(" linear", "")

@@ -42,7 +42,7 @@ def main(arguments=None):
     group = Group(args.rank_timeout)
     device = group.device(args.device)
     check_precision(args.precision, device)
-    args = resolve(args, count_classes(args.dataset, args.data_root, args.num_classes))
+    args = resolve(args, count_classes(args.dataset, args.data_root, args.num_classes, args.splits))
     tasks = make_tasks(args.num_classes, args.classes_per_step, args.last_step_remainder)
     check_memory(args, method)
     setup_logging(group.is_main)
@@ -58,7 +58,8 @@ def main(arguments=None):
 def finished(args, method, device, folder):
     """The results of this very run on today's data, if it is complete; InputError if the data has changed since."""
     results = folder.finished()
-    if results and not folder.check_still_holds(results, data_state(args.dataset, args.modality, args.data_root)):
+    state = data_state(args.dataset, args.modality, args.data_root, args.splits) if results else {}
+    if results and not folder.check_still_holds(results, state):
         folder.check_same_data(open_run_data(args, method, device).description())
     return results
 
@@ -101,6 +102,7 @@ def open_run_data(args, method, device, group=None):
         device=device,
         needs_tokens=method.needs_tokens(args.modality),
         cache=cache,
+        splits=args.splits,
     )
 
 

@@ -75,6 +75,7 @@ def _add_job(group):
 
 def _add_data(group):
     group.add_argument("--data_root", default=DATA_ROOT, help="folder of the data sets' folders")
+    group.add_argument("--splits", metavar="PLACE", help="folder or csv of splits; default: those of the data set")
     group.add_argument("--num_classes", type=positive, help="learn the first so many classes; default: all")
     group.add_argument("--class_order_seed", type=seed, help="shuffle the class order; default: the given order")
     group.add_argument(
@@ -159,6 +160,7 @@ def resolve(args: argparse.Namespace, num_classes: int) -> argparse.Namespace:
     chosen = argparse.Namespace(**vars(args))
     chosen.num_classes = num_classes
     chosen.data_root = os.path.abspath(args.data_root)
+    chosen.splits = args.splits and os.path.abspath(args.splits)
     for name, value in preset(args.dataset, args.method, args.modality, num_classes).items():
         if getattr(chosen, name, value) is None:
             setattr(chosen, name, value)

@@ -23,7 +23,8 @@ WRITTEN = {
 }
 # Options that do not change what a run computes.
 NOT_DEFINING = {
-    *("data_root", "save_root", "run_dir", "overwrite", "checkpoint_every", "tensorboard", "no_scores", "command"),
+    *("data_root", "splits", "save_root", "run_dir", "overwrite", "command"),
+    *("checkpoint_every", "tensorboard", "no_scores"),
     *("device", "device_cache", "host_cache", "num_workers", "rank_timeout"),
 }
 NEEDED_ARGUMENTS = ("method", "dataset", "modality", "classifier", "variant", "seed")

@@ -43,7 +43,10 @@ def run_path(args: argparse.Namespace, method: type[Learner]) -> str:
     compared instead.
     """
     name = f"{args.method}-{args.classifier}_{args.modality}_{args.variant}_seed{args.seed}"
-    for option, value in _overrides(args, method).items():
+    options = _overrides(args, method)
+    if args.splits:  # its content is compared, not its place
+        options["splits"] = os.path.splitext(os.path.basename(args.splits))[0]
+    for option, value in options.items():
         name += f"_{option}-" + ("-".join(map(str, value)) if isinstance(value, list) else str(value))
     if len(name) > LONGEST_NAME:
         name = f"{name[: LONGEST_NAME - 13]}_{hashlib.sha256(name.encode()).hexdigest()[:12]}"

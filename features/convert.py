@@ -165,6 +165,7 @@ def main(arguments=None):
     folder = dataset_folder(args.data_root, args.dataset)
     for modality in MODALITIES[args.modality]:
         source = open_source(folder, modality)
+        os.makedirs(os.path.dirname(index_path(folder, modality)), exist_ok=True)
         with file_lock(index_path(folder, modality) + ".lock", "this store"):
             count, size, skipped = convert(source, folder, modality, args.dtype, args.skip_bad, args.yes_expand)
         left_out = f"; left out {len(skipped)} with bad values: {', '.join(skipped[:5])}" if skipped else ""

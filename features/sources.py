@@ -10,7 +10,7 @@ from features.hdf5 import DAMAGED, explain, open_hdf5, own_dataset, plain_attrib
 from features.npy_dict import map_npy_dict
 from features.pickled_arrays import ArrayInFile
 from utils.errors import InputError
-from utils.files import RandomAccessFile
+from utils.files import RandomAccessFile, retried
 
 FILES = {
     "audio": ("audio_pretrained_feature", ("audio_features.h5", "audio_pretrained_feature_dict.npy")),
@@ -114,15 +114,18 @@ class HDF5Features(Features):
 
     def _read(self, video, what):
         try:
-            return what(own_dataset(self.file, video))
+            return retried(lambda: what(own_dataset(self.file, video)), self.path)
         except DAMAGED as error:
             raise explain(error, self.path, "make it again", video) from None
 
 
 def source_file(folder: str, modality: str) -> str | None:
-    """The path of the features of one modality in a data set's folder, HDF5 before ``.npy``; None if there is none."""
+    """The path of the features of one modality, HDF5 before ``.npy``; None if there is none.
+
+    They lie in the modality's folder within the data set's ``folder``, or in this itself.
+    """
     subfolder, names = FILES[modality]
-    paths = (os.path.join(folder, subfolder, name) for name in names)
+    paths = (os.path.join(place, name) for place in (os.path.join(folder, subfolder), folder) for name in names)
     return next(filter(os.path.exists, paths), None)
 
 

@@ -47,7 +47,9 @@ def name_problem(name: str) -> str | None:
 
 
 def read_splits(folder: str) -> Splits:
-    """Read the splits of the data set in ``folder``: ``splits.csv`` if it is there, else the released triple."""
+    """The splits in ``folder``: ``splits.csv`` if it is there, else the released triple. Or those in a csv file."""
+    if folder.endswith(".csv"):
+        return read_splits_csv(folder, os.path.join(os.path.dirname(folder), "classes.txt"))
     table = os.path.join(folder, "splits.csv")
     if os.path.exists(table):
         return read_splits_csv(table, os.path.join(folder, "classes.txt"))
@@ -92,7 +94,7 @@ def _class_names(path, used):
 def read_released_splits(folder: str) -> Splits:
     """The released triple of 0-d object arrays; clips keep the order of ``all_classId_vid_dict.npy``."""
     path = os.path.join(folder, "all_classId_vid_dict.npy")
-    names = _checked(load_npy_dict, os.path.join(folder, "category_encode_dict.npy"), str, int)
+    names = _read_class_names(os.path.join(folder, "category_encode_dict.npy"))
     by_class = load_npy_dict(path)
     if sorted(names.values()) != list(range(len(names))):
         raise InputError(f"{folder}/category_encode_dict.npy: class ids are not 0..{len(names) - 1}")
@@ -106,7 +108,13 @@ def read_released_splits(folder: str) -> Splits:
     return Splits(sorted(names, key=names.get), clips, path)
 
 
+def _class_id(label):
+    """A class id, which some splits have as text; anything else as it is."""
+    return int(label) if isinstance(label, str) and label.isascii() and label.isdigit() and len(label) < 10 else label
+
+
 def _add_class(path, clips, split, label, videos, num_classes):
+    label = _class_id(label)
     if not isinstance(label, int) or not 0 <= label < num_classes:
         raise InputError(f"{path}: class id {reprlib.repr(label)} in split {split} is not in category_encode_dict.npy")
     if not isinstance(videos, list) or not all(isinstance(video, str) for video in videos):
@@ -134,10 +142,10 @@ def _check_categories(folder, clips, names):
                 )
 
 
-def _checked(load, path, key, value):
-    content = load(path)
-    if not content or not all(isinstance(k, key) and isinstance(v, value) for k, v in content.items()):
-        raise InputError(f"{path}: expected a dict of {key.__name__} -> {value.__name__}")
+def _read_class_names(path):
+    content = {name: _class_id(label) for name, label in load_npy_dict(path).items()}
+    if not content or not all(isinstance(name, str) and isinstance(label, int) for name, label in content.items()):
+        raise InputError(f"{path}: expected a dict of class name -> class id")
     return content
 
 

@@ -1,15 +1,22 @@
 """Reading features and splits."""
 
+import errno
+
 import h5py
 import numpy as np
 import pytest
 import torch
 
 from dataloader import open_data
+from engine.options import parse, resolve
+from engine.run_identity import run_path
 from features.cache import CacheOptions
-from features.npy_dict import ArrayInFile, load_npy_dict
+from features.npy_dict import load_npy_dict
+from features.pickled_arrays import ArrayInFile
 from features.sources import DictFeatures
+from splits.formats import SPLITS
 from tests.helpers import tiny
+from utils.files import WAITS, retried
 
 
 def features_file(folder, sense):
@@ -124,3 +131,71 @@ def test_batches_do_not_depend_on_workers(tmp_path, workers):
         torch.testing.assert_close(batch.audio, data.load(batch.clip).audio, rtol=0, atol=0)
         assert batch.label[batch.replayed].tolist() == data.label[batch.clip][-2:].tolist()
         assert len(batch.label[batch.new]) == 5
+
+
+def test_splits_lie_apart_from_the_features(tmp_path):
+    tiny.make(tmp_path)
+    whole = open_data("tiny", "audio", data_root=tmp_path)
+    backwards = sorted(range(len(whole.ids)), key=lambda clip: -whole.label[clip])
+    rows = [f"{whole.ids[clip]},{whole.classes[whole.label[clip]]},{SPLITS[whole.split[clip]]}\n" for clip in backwards]
+    place = tmp_path / "orders" / "backwards.csv"
+    place.parent.mkdir()
+    place.write_text("video_id,label,split\n" + "".join(rows))
+    other = open_data("tiny", "audio", data_root=tmp_path, splits=str(place))
+    assert other.classes == whole.classes[::-1] and sorted(other.ids) == sorted(whole.ids)
+    flags = ("--modality", "audio")
+    first, again = (tiny.train(tmp_path, "lwf", *flags, *more)[1]["data"] for more in ((), ("--splits", str(place))))
+    assert first["splits"] != again["splits"] and first["audio"] == again["audio"]
+    args, method = parse(["--dataset", "AVE", "--splits", str(place)])
+    assert run_path(resolve(args, 28), method).endswith("_splits-backwards")
+
+
+def test_class_ids_may_be_text(tmp_path):
+    folder = tiny.make(tmp_path)
+    numbers = open_data("tiny", "audio", data_root=tmp_path)
+    by_class = load_npy_dict(folder / "all_classId_vid_dict.npy")
+    text = {split: {str(label): list(ids) for label, ids in part.items()} for split, part in by_class.items()}
+    np.save(folder / "all_classId_vid_dict.npy", text)
+    names = load_npy_dict(folder / "category_encode_dict.npy")
+    np.save(folder / "category_encode_dict.npy", {name: str(label) for name, label in names.items()})
+    text = open_data("tiny", "audio", data_root=tmp_path)
+    assert (text.classes, text.ids, text.label.tolist()) == (numbers.classes, numbers.ids, numbers.label.tolist())
+
+
+def test_features_may_lie_in_the_folder_of_the_data_set(tmp_path):
+    folder = tiny.make(tmp_path)
+    expected = open_data("tiny", data_root=tmp_path).feature_digests()
+    for modality in ("audio", "visual"):
+        source = folder / f"{modality}_pretrained_feature"
+        (source / f"{modality}_pretrained_feature_dict.npy").rename(folder / f"{modality}_pretrained_feature_dict.npy")
+        source.rmdir()
+    assert open_data("tiny", data_root=tmp_path).feature_digests() == expected
+
+
+@pytest.mark.parametrize("failures", [1, 5])
+def test_storage_that_fails_for_a_while_is_asked_again(monkeypatch, failures):
+    waited, left = [], [failures]
+    monkeypatch.setattr("utils.files.time.sleep", waited.append)
+
+    def read():
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return "read"
+
+    assert retried(read, "a") == "read"
+    assert waited == list(WAITS[:failures])
+
+
+@pytest.mark.parametrize(("code", "tries"), [(errno.EIO, 1 + len(WAITS)), (errno.EACCES, 1)])
+def test_storage_that_goes_on_failing_is_named(monkeypatch, code, tries):
+    monkeypatch.setattr("utils.files.time.sleep", lambda _: None)
+    calls = []
+
+    def read():
+        calls.append(0)
+        raise OSError(code, "no")
+
+    with pytest.raises(OSError, match="no: 'a'"):
+        retried(read, "a")
+    assert len(calls) == tries

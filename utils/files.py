@@ -10,8 +10,9 @@ import os
 import re
 import stat
 import tempfile
+import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from utils.errors import InputError, first_line
 
@@ -117,6 +118,25 @@ def file_lock(path: str | os.PathLike, what: str):
         yield
 
 
+# What network storage answers now and then, and the seconds waited before it is asked again.
+PASSING = (errno.EIO, errno.ESTALE, errno.EAGAIN)
+WAITS = (0.1, 0.5, 2, 8, 30)
+
+
+def retried(read: Callable, path: str | os.PathLike):
+    """``read()``, tried again where it fails in a way that may pass; the OSError that stays names ``path``."""
+    waits = iter(WAITS)
+    while True:
+        try:
+            return read()
+        except OSError as error:
+            seconds = next(waits, None)
+            if error.errno not in PASSING or seconds is None:
+                error.filename = error.filename or os.fspath(path)
+                raise
+            time.sleep(seconds)
+
+
 class RandomAccessFile:
     """A file kept open for reading at any place, by several threads too."""
 
@@ -129,7 +149,7 @@ class RandomAccessFile:
         """Fill the C-contiguous ``array`` from ``offset`` on; OSError if the file ends early."""
         view, done = memoryview(array).cast("B"), 0
         while done < len(view):
-            count = os.preadv(self.handle, [view[done:]], offset + done)
+            count = retried(lambda: os.preadv(self.handle, [view[done:]], offset + done), self.path)  # noqa: B023
             if not count:
                 raise OSError(errno.EIO, "the file ends early, make it again", self.path)
             done += count
