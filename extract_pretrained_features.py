@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Features of a data set's clips by pretrained encoders, the second of two steps from videos to features.
 
-    python extract_pretrained_features.py --dataset AVE --audio_checkpoint pretrained.pth
+    python extract_pretrained_features.py --dataset AVE
 
 reads raw_data/AVE/{audios,frames} and writes data/AVE/audio_pretrained_feature/audio_features.h5 and
 data/AVE/visual_pretrained_feature/visual_features.h5. It goes on where it was stopped. Clips that fail are listed in
@@ -74,7 +74,7 @@ def parse(arguments):
     add_data_options(parser.add_argument_group("clips"))
     group = parser.add_argument_group("encoders")
     group.add_argument("--audio_encoder", default="audiomae", help=f"one of {', '.join(AUDIO_ENCODERS)}")
-    group.add_argument("--audio_checkpoint", help="file of AudioMAE's pre-trained weights")
+    group.add_argument("--audio_checkpoint", help="file of AudioMAE's weights; default: hub, which fetches them")
     group.add_argument("--normalize_fbank", action="store_true", help="filter banks less AudioSet's mean, over 2 sd")
     group.add_argument("--visual_encoder", default="videomae", help=f"one of {', '.join(VISUAL_ENCODERS)}")
     group.add_argument(

@@ -9,6 +9,7 @@ import numpy as np
 from features.hdf5 import DAMAGED, explain, open_hdf5, own_dataset, plain_attributes
 from features.npy_dict import map_npy_dict
 from features.pickled_arrays import ArrayInFile
+from utils.datasets import cure
 from utils.errors import InputError
 from utils.files import RandomAccessFile, retried
 
@@ -135,7 +136,7 @@ def open_source(folder: str, modality: str) -> Features:
     if path is None:
         subfolder, names = FILES[modality]
         raise InputError(
-            f"{os.path.join(folder, subfolder)}: no {' or '.join(names)}; download the {modality} features or extract"
-            " them"
+            f"{os.path.join(folder, subfolder)}: no {' or '.join(names)}, which have the {modality} features;"
+            f" {cure(folder)}"
         )
     return HDF5Features(path) if path.endswith(".h5") else DictFeatures(path)

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from features.npy_dict import load_npy_dict
+from utils.datasets import cure
 from utils.errors import InputError, printable
 from utils.files import atomic_path, read_lines, read_table, write_text
 
@@ -55,7 +56,10 @@ def read_splits(folder: str) -> Splits:
         return read_splits_csv(table, os.path.join(folder, "classes.txt"))
     if os.path.exists(os.path.join(folder, "all_classId_vid_dict.npy")):
         return read_released_splits(folder)
-    raise InputError(f"{folder}: no splits.csv (video_id,label,split) and no all_classId_vid_dict.npy; add one of them")
+    raise InputError(
+        f"{folder}: no splits.csv (video_id,label,split) and no all_classId_vid_dict.npy; add one of them, or"
+        f" {cure(folder)}"
+    )
 
 
 def read_splits_csv(path: str, classes_path: str) -> Splits:

@@ -74,7 +74,7 @@ def test_empty_split(data):
 
 def test_clip_on_two_sides(data):
     splits(data, lambda content: content["test"][0].append("-train_0_0"))
-    assert "'-train_0_0' stands twice, in train and in test" in refused(data)
+    assert "'-train_0_0' stands twice, in train and test" in refused(data)
 
 
 def test_steps_that_do_not_fit_the_classes(data):

@@ -10,11 +10,13 @@ from huggingface_hub import constants
 import download
 from features import archive
 from features.store import open_features
+from model.encoders.audiomae import HUB_FILE, HUB_NAME, hub_checkpoint
 from splits.formats import read_splits
 from splits.release import AVE_ANNOTATIONS, TRIPLE
 from tests.helpers.hub import Hub
 from tests.helpers.shared import shared
 from utils.datasets import KNOWN
+from utils.errors import InputError
 
 AVE = KNOWN["AVE"]
 IDS = [f"{number:011d}" for number in range(sum(AVE.clips))]
@@ -66,6 +68,7 @@ def small(monkeypatch):
 @pytest.fixture
 def hub(release, small, monkeypatch):
     with Hub({download.HUB: {"AVE_features.zip": packed(release)}}, release[0]) as served:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "ENDPOINT", served.url)
         monkeypatch.setattr(
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", served.url + "/{repo_id}/resolve/{revision}/{filename}"
@@ -300,3 +303,16 @@ def test_aves_splits_come_from_its_annotations_where_the_release_is_gone(hub, tm
     assert AVE_ANNOTATIONS in capsys.readouterr().out
     ours = read_splits(str(tmp_path / "AVE"))
     assert ours.clips == read_splits(str(shared("data", "splits", "AVE"))).clips
+
+
+def test_audiomaes_weights_come_from_the_hub_once(hub, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    hub.files[HUB_NAME] = {HUB_FILE: b"weights"}
+    for _ in range(2):
+        with open(hub_checkpoint(), "rb") as file:
+            assert file.read() == b"weights"
+    assert hub.sent[HUB_FILE] == len(b"weights") and "not for commercial use" in capsys.readouterr().out
+    del hub.files[HUB_NAME]
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "other"))
+    with pytest.raises(InputError, match="pass the file as --audio_checkpoint"):
+        hub_checkpoint()

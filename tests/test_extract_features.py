@@ -156,7 +156,7 @@ def test_features_of_another_kind_are_not_mixed_in(tmp_path, raw, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--audio_encoder", "audiomae"), "--audio_checkpoint is missing"),
+        (("--audio_encoder", "audiomae"), "pass the file as --audio_checkpoint"),
         (("--audio_checkpoint", "x.pth"), "logmel has no weights"),
         (("--visual_encoder", "nonsense"), "--visual_encoder nonsense"),
         (("--normalize_fbank",), "logmel is normalised in any case"),

@@ -165,7 +165,7 @@ REFUSED = {
     "no test clip": (predict, ["--run", "{root}/run", "--kept", "x"], "has no test clip 'x'"),
     "no scores": (predict, ["--run", "{root}/run", "--step", "0", "--kept"], "no scores were kept; train again"),
     "kept or not": (predict, ["--run", "{root}/run", "--kept", "--data", "d"], "give one of the two"),
-    "no weights": (predict, ["--run", "{root}/run", "{root}/a.mp4"], "--audio_checkpoint is missing"),
+    "no weights": (predict, ["--run", "{root}/run", "{root}/a.mp4"], "pass the file as --audio_checkpoint"),
     "attention of no clip": (visualize_attention, ["--run", "{root}/run", "--clip", "x"], "has no such id"),
     "format": (
         visualize_attention,

@@ -2,10 +2,11 @@
 
 import argparse
 import os
+import re
 from collections.abc import Callable
 
 from utils.datasets import MODALITIES
-from utils.errors import InputError
+from utils.errors import InputError, did_you_mean
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DATA_ROOT = os.path.join(PROJECT, "data")
@@ -19,6 +20,10 @@ class OneLineParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
 
     def error(self, message):
+        if match := re.match(r"unrecognized arguments:.*?(--[\w-]+)", message):
+            message += did_you_mean(match[1], self._option_string_actions)
+        elif match := re.search(r"invalid choice: '?([^\s']+)'? \(choose from (.+)\)", message):
+            message += did_you_mean(match[1], re.findall(r"[\w-]+", match[2]))
         raise InputError(f"{message} (see {self.prog} --help)")
 
 

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from utils.errors import InputError
+from utils.errors import InputError, did_you_mean
 
 MODALITIES = {"audio": ("audio",), "visual": ("visual",), "audio-visual": ("audio", "visual")}
 
@@ -56,9 +56,22 @@ def existing_datasets(data_root: str) -> list[str]:
 
 
 def dataset_folder(data_root: str, name: str) -> str:
-    """``data_root/<folder of the data set>``; InputError listing the data sets that exist if there is none."""
+    """``data_root/<folder of the data set>``; InputError if there is none, with the command that makes it."""
     folder = os.path.join(data_root, find_dataset(name).folder)
     if not os.path.isdir(folder):
-        names = ", ".join(existing_datasets(data_root)) or "none"
-        raise InputError(f"--dataset {name}: no folder {folder}; data sets in {data_root}: {names}")
+        existing = existing_datasets(data_root)
+        meant = "" if name in KNOWN else did_you_mean(name, [*existing, *KNOWN])
+        names = ", ".join(existing) or "none"
+        raise InputError(
+            f"--dataset {name}: no folder {folder}{meant}; data sets in {data_root}: {names}; {cure(folder)}"
+        )
     return folder
+
+
+def cure(folder: str) -> str:
+    """The command that fills a data set's folder: the download, or what makes features of one's own clips."""
+    name = os.path.basename(os.path.normpath(folder))
+    published = next((dataset.name for dataset in KNOWN.values() if dataset.folder == name), None)
+    if published:
+        return f"get it by sh download.sh '{published}'"
+    return f"make it of a folder of clips by sh extract_audios_frames.sh '{name}' --videos FOLDER (README, Data)"

@@ -1,10 +1,12 @@
 """How every command ends on bad input: one line that names the file, the value and the cure."""
 
+import difflib
 import functools
 import os
 import signal
 import sys
 import unicodedata
+from collections.abc import Iterable
 
 from utils.environment import end_interrupted
 
@@ -43,6 +45,13 @@ def command(main=None, *, after_interrupt=""):
             _fail(f"interrupted{str(error) or after_interrupt}", 130)
 
     return run
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean X?)`` for the one of ``known`` that ``word`` is most like, whatever its case; else nothing."""
+    by_case = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), by_case, 1, 0.7)
+    return f" (did you mean {by_case[close[0]]}?)" if close else ""
 
 
 def first_line(error: object, length: int = 100) -> str:

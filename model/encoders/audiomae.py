@@ -10,7 +10,10 @@ from torch import nn
 
 from model.encoders.fbank import FRAMES, MEL_BINS
 from model.encoders.weights import fit_state, read_state
+from utils.errors import InputError, first_line
 
+# The AudioSet-2M pre-trained checkpoint on the Hugging Face hub, 343 MB.
+HUB_NAME, HUB_FILE = "gaunernst/vit_base_patch16_1024_128.audiomae_as2m", "pytorch_model.bin"
 # What the pre-training checkpoint holds for its decoder.
 _DECODER = ("decoder_", "mask_token")
 
@@ -43,3 +46,18 @@ def load_audiomae(path: str) -> tuple[VisionTransformer, list[str]]:
     network = build_audiomae()
     left_out = fit_state(network, state, path, ("fc_norm.weight", "fc_norm.bias"), _DECODER)
     return network, left_out
+
+
+def hub_checkpoint() -> str:
+    """The file of the weights on the hub, downloaded into its cache once. InputError if it cannot be had."""
+    from huggingface_hub import hf_hub_download, logging
+
+    logging.set_verbosity(logging.CRITICAL)
+    print(f"AudioMAE: weights of {HUB_NAME} on the Hugging Face hub (CC BY-NC 4.0: not for commercial use)", flush=True)
+    try:
+        return hf_hub_download(HUB_NAME, HUB_FILE)
+    except Exception as error:  # whatever the library under the hub's client raises
+        raise InputError(
+            f"AudioMAE's weights: no download ({first_line(error)}); download {HUB_FILE} of {HUB_NAME} from the Hugging"
+            " Face hub where there is a connection, and pass the file as --audio_checkpoint"
+        ) from None

@@ -41,7 +41,10 @@ class Encoder:
 def build_audio_encoder(
     name: str, checkpoint: str | None = None, sample_rate: int | None = None, normalize_fbank: bool = False
 ) -> Encoder:
-    """``audiomae``: (768,) a clip. ``logmel``: (768,), 64 log-mel bands x 12 equal parts of the clip, no weights."""
+    """``audiomae``: (768,) a clip. ``logmel``: (768,), 64 log-mel bands x 12 equal parts of the clip, no weights.
+
+    ``checkpoint``: a file of AudioMAE's weights, or ``hub``, which None stands for as well.
+    """
     if name not in AUDIO_ENCODERS:
         raise InputError(f"--audio_encoder {name}: not one of {', '.join(AUDIO_ENCODERS)}")
     attributes = {"encoder": name, "sample_rate": sample_rate or 0, "normalize_fbank": normalize_fbank}
@@ -49,15 +52,11 @@ def build_audio_encoder(
         _refuse("--audio_checkpoint", checkpoint, "logmel has no weights")
         _refuse("--normalize_fbank", normalize_fbank, "logmel is normalised in any case")
         return Encoder(name, partial(prepare_logmel, sample_rate), nn.Identity(), attributes)
-    if not checkpoint:
-        raise InputError(
-            "--audio_checkpoint is missing: the AudioSet-2M pre-trained weights of AudioMAE (pretrained.pth, see the"
-            " README for where to get them)"
-        )
-    from model.encoders.audiomae import load_audiomae  # only here: the import takes seconds
+    from model.encoders.audiomae import hub_checkpoint, load_audiomae  # only here: the import takes seconds
 
-    network, left_out = load_audiomae(checkpoint)
-    attributes |= {"checkpoint": checkpoint, "checkpoint_sha256": file_sha256(checkpoint)}
+    file = hub_checkpoint() if checkpoint in (None, "", "hub") else checkpoint
+    network, left_out = load_audiomae(file)
+    attributes |= {"checkpoint": checkpoint or "hub", "checkpoint_sha256": file_sha256(file)}
     return Encoder(name, partial(prepare_audiomae, sample_rate, normalize_fbank), network, attributes, left_out)
 
 

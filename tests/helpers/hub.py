@@ -10,7 +10,7 @@ import urllib.parse
 
 
 class Hub:
-    """Serves ``files`` {"owner/name": {path: bytes}} as data sets, and ``raw`` {path: bytes} below /raw.
+    """Serves ``files`` {"owner/name": {path: bytes}} as data sets or models, and ``raw`` {path: bytes} below /raw.
 
     ``sent[path]``: bytes of the file that went out. ``break_after``: bytes after which an answer is cut off, once each
     (a list, the first is next); ``claim``: {path: size} listed instead of the true one.
@@ -47,7 +47,7 @@ class Hub:
                 path = urllib.parse.unquote(self.path.partition("?")[0])
                 if match := re.fullmatch(r"/raw/(.+)", path):
                     return self.send(hub.raw.get(match[1]))
-                if match := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
+                if match := re.fullmatch(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
                     return self.send(hub.files.get(match[1], {}).get(match[2]), match[2])
                 if match := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(/.*)?", path):
                     return self.api(match[1], match[2] or "")
