@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -56,7 +57,9 @@ class Recorder:
         """The tasks that are still to be learned; ``learner`` is restored to where the last finished one left it."""
         self.learner, self.num_tasks = learner, len(tasks)
         self._restore()
-        yield from tasks[len(self.history.rows) :]
+        done = len(self.history.rows)
+        self.last_task = tasks[done - 1] if done else None
+        yield from tasks[done:]
 
     def _restore(self):
         """Bring learner, random generators and rows to where the last finished step left them."""
@@ -83,6 +86,7 @@ class Recorder:
     def step(self, task: Task) -> Iterator[StepLog]:
         """Time a step; when it has ended well, report and keep the ``row`` that its log was given."""
         log = StepLog(task, self.num_tasks, self)
+        logger.info(self._header(task))
         yield log
         rows = self.history.rows
         row = log.row | {"best_epoch": log.best_epoch, "seconds": log.seconds}
@@ -94,10 +98,23 @@ class Recorder:
         logger.info(f"Incremental step {task.index} Testing res: {row['accuracy']:.6f}")
         if task.index > 0:
             logger.info(f"forgetting: {row['forgetting']:.6f}")
+        by_task = " ".join(f"{accuracy:.6f}" for accuracy in row["accuracy_by_task"])
+        logger.info(
+            f"accuracy by task: {by_task}" + ("" if log.best_epoch is None else f"; best epoch {log.best_epoch}")
+        )
         self.folder.add_lines("steps.jsonl", self.history.step_lines[-1:])
         if self.tensorboard:
             self.tensorboard.add_step(row)
         self.checkpoints.save_step(task.index, self._checkpoint(task), self.learner.resume_state())
+
+    def _header(self, task):
+        """One line on what a step learns, such as ``step 2 of 5: classes dog, cat; 86 clips, 40 exemplars``."""
+        data, last = self.learner.data, self.last_task
+        self.last_task = task
+        names = textwrap.shorten(", ".join(data.classes[task.new]), 120, placeholder=" ...")
+        old = len(self.learner.replayable_clips(last)) if last else 0
+        counts = f"{len(data.clips('train', task.new))} clips" + (f", {old} exemplars" if old else "")
+        return f"step {task.index + 1} of {self.num_tasks}: classes {names}; {counts}"
 
     def add_epoch(self, lines: list[str]) -> None:
         """Keep the numbers of an epoch, or of several: ``lines`` of ``epochs.csv``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from engine.recorder import Recorder
 
 logger = logging.getLogger("avcil")
+NOTICE_SECONDS = 60  # between two lines on the time that is left, where there is no progress bar
 
 
 class LineFormatter(logging.Formatter):
@@ -92,9 +94,19 @@ class StepLog:
         """Iterate over the epochs that are left of ``count`` under a progress bar."""
         first = self.first = len(self.epoch_rows)
         self.count, self.fit_started = count, time.perf_counter()
+        self.said = self.fit_started
         title = f"Step {self.task.index + 1}/{self.num_tasks}"
         disable = None if self.recorder.is_main else True  # None: unless it is a terminal
-        bar = tqdm(range(first, count), title, initial=first, total=count, unit="epoch", disable=disable, leave=False)
+        bar = tqdm(
+            range(first, count),
+            title,
+            initial=first,
+            total=count,
+            unit="epoch",
+            disable=disable,
+            leave=False,
+            ncols=min(100, shutil.get_terminal_size().columns),
+        )
         # On a terminal lines go above the bar; elsewhere there is no bar, and the log stays as it was set up.
         with nullcontext() if bar.disable else logging_redirect_tqdm([logger]), bar as self.bar:
             yield from self.bar
@@ -106,6 +118,9 @@ class StepLog:
         named = " ".join(f"{name}:{value:.6f}" for name, value in terms.items()) if len(terms) > 1 else ""
         logger.info(f"Epoch:{epoch} train_loss:{loss:.6f} val_res:{val_accuracy:.6f} {named}".rstrip())
         self.bar.set_postfix(loss=f"{loss:.4f}", val=f"{val_accuracy:.4f}", run_left=self._time_left(epoch))
+        if self.bar.disable and time.perf_counter() - self.said >= NOTICE_SECONDS:
+            self.said = time.perf_counter()
+            logger.info(f"{tqdm.format_interval(self.seconds)} in this step, run_left={self._time_left(epoch)}")
         values = {"train_loss": loss, "val_res": val_accuracy, "lr": lr, **terms}
         lines = [f"{self.task.index},{epoch},{name},{value!r}" for name, value in values.items()]
         self.lines += lines

@@ -34,10 +34,31 @@ def test_every_method_runs(tmp_path, method, modality, classifier, variant):
     assert all(0 <= value <= 1 for value in itertools.chain(*results["accuracy_matrix"]))
     assert re.findall(r"^Incremental step (\d) Testing res: \d\.\d{6}$", printed, re.M) == ["0", "1", "2"]
     assert len(re.findall(r"^forgetting: -?\d\.\d{6}$", printed, re.M)) == 2
+    epochs = r"; best epoch \d" if find_method(method).has_epochs else ""
+    assert len(re.findall(rf"^accuracy by task:( \d\.\d{{6}})+{epochs}$", printed, re.M)) == 3
+    exemplars = "" if find_method(method).replay == "none" else ", 16 exemplars"  # 18 // 4 for each of 4 classes
+    exemplars = ", 36 exemplars" if method == "upper_bound" else exemplars
+    assert f"step 3 of 3: classes class 4, class 5; 18 clips{exemplars}\n" in printed
     assert len(re.findall(r"^Average Forgetting: -?\d\.\d{6}$", printed, re.M)) == 1
     assert len(re.findall(r"^Epoch:\d+ train_loss:-?\d+\.\d+ val_res:\d\.\d+", printed, re.M)) == (
         6 if find_method(method).has_epochs else 0
     )
+
+
+def test_a_log_without_a_bar_says_the_time_left_once_a_minute(tmp_path, monkeypatch):
+    tiny.make(tmp_path)
+    now = [0.0]
+
+    def perf_counter():
+        now[0] += 5
+        return now[0]
+
+    monkeypatch.setattr("engine.step_log.time.perf_counter", perf_counter)
+    printed, _ = tiny.train(tmp_path, "fine_tuning", "--modality", "audio", "--max_epochs", "30")
+    notices = re.findall(r"^(\d\d:\d\d) in this step, run_left=\d\d:\d\d$", printed, re.M)
+    assert len(notices) > 3
+    seconds = [60 * int(notice[:2]) + int(notice[3:]) for notice in notices]
+    assert all(later < earlier or later - earlier >= 60 for earlier, later in itertools.pairwise(seconds))
 
 
 def test_results_and_rows_agree(tmp_path):
