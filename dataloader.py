@@ -10,13 +10,13 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from features.batch import Batch, upload
 from features.cache import CacheOptions, TokenCache
 from features.checks import common_shape, frames_first, read_all
 from features.convert import token_mean
@@ -28,35 +28,6 @@ from splits.select import check_classes, choose_classes, drop_missing
 from utils.command_line import DATA_ROOT
 from utils.datasets import MODALITIES, dataset_folder
 from utils.devices import Group
-
-
-@dataclass
-class Batch:
-    """Clips of one step of training or inference; the last ``num_replayed`` of them come from the exemplar memory.
-
-    ``clip`` (B,) indices into the data, ``label`` (B,), ``audio`` (B, A) or None. ``visual``: the clips'
-    features.tokens.Tokens, (F, S, D) each (``.tensor()`` has them in one piece), or None; where a learner needs no
-    single tokens, each clip's mean as its only one, (1, 1, D).
-    """
-
-    clip: np.ndarray
-    label: torch.Tensor
-    audio: torch.Tensor | None
-    visual: Tokens | None
-    num_replayed: int = 0
-
-    def __len__(self) -> int:
-        return len(self.clip)
-
-    @property
-    def new(self) -> slice:
-        """The rows that are not replayed, as a slice."""
-        return slice(0, len(self) - self.num_replayed)
-
-    @property
-    def replayed(self) -> slice:
-        """The rows that come from the exemplar memory, as a slice."""
-        return slice(len(self) - self.num_replayed, len(self))
 
 
 class IncrementalData(FeatureSizes):
@@ -150,28 +121,45 @@ class IncrementalData(FeatureSizes):
 
         What must cross to a GPU is fetched one batch ahead; neither order nor content depend on it.
         """
-        plan = (entry if isinstance(entry, tuple) else (entry, 0) for entry in plan)
+        plan = [entry if isinstance(entry, tuple) else (entry, 0) for entry in plan]
+        entries = [(*entry, index) for entry, index in zip(plan, self.upload(plan), strict=True)]
         if not self.tokens or not self.tokens.copies_per_batch:
-            yield from (self.load(*entry) for entry in plan)
+            yield from (self.load(*entry) for entry in entries)
             return
         with ThreadPoolExecutor(1) as pool:
             ahead = deque()
-            for entry in plan:
+            for entry in entries:
                 ahead.append(pool.submit(self.load, *entry))
                 if len(ahead) > 1:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
 
-    def load(self, clips: np.ndarray, num_replayed: int = 0) -> Batch:
-        """The Batch of ``clips`` (indices)."""
-        rows = torch.from_numpy(clips).to(self.device, non_blocking=True)
-        vectors = {modality: values.index_select(0, rows) for modality, values in self.vectors.items()}
-        if self.tokens:
-            visual = self.tokens.tokens(clips)
-        else:
-            visual = Tokens.of(vectors["visual"][:, None, None]) if "visual" in vectors else None
-        return Batch(clips, self.labels.index_select(0, rows), vectors.get("audio"), visual, num_replayed)
+    def upload(self, plan: list[tuple[np.ndarray, int]]) -> list[torch.Tensor]:
+        """The indices of the clips of each of ``plan`` on the device."""
+        return upload([clips for clips, _ in plan], self.device)
+
+    def load(self, clips: np.ndarray, num_replayed: int = 0, index: torch.Tensor | None = None) -> Batch:
+        """The Batch of ``clips`` (indices), which the device may have already as ``index``."""
+        index = self.upload([(clips, num_replayed)])[0] if index is None else index
+        tokens = None if self.tokens is None else self.tokens.tokens(clips, index)
+        return self._batch(clips, index, num_replayed, tokens)
+
+    def on_device(self, plan: list[tuple[np.ndarray, int]]) -> bool:
+        """Whether all features of the clips of ``plan`` are on the device."""
+        return self.tokens is None or self.tokens.holds(np.concatenate([clips for clips, _ in plan]))
+
+    def batch_on_device(self, index: torch.Tensor, num_replayed: int = 0) -> Batch:
+        """The Batch of the clips ``index`` (B,), indices on the device, where their features are (``on_device``)."""
+        tokens = None if self.tokens is None else self.tokens.tokens_on_device(index)
+        return self._batch(None, index, num_replayed, tokens)
+
+    def _batch(self, clips, index, num_replayed, tokens):
+        vectors = {modality: values.index_select(0, index) for modality, values in self.vectors.items()}
+        if tokens is None and "visual" in vectors:
+            tokens = Tokens.of(vectors["visual"][:, None, None])
+        label = self.labels.index_select(0, index)
+        return Batch(clips, label, vectors.get("audio"), tokens, num_replayed, index)
 
 
 def count_classes(dataset: str, data_root: str, num_classes: int | None, splits: str | None = None) -> int:

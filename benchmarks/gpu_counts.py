@@ -5,7 +5,7 @@
     python benchmarks/gpu_counts.py --size tiny --method icarl-NME afc-LSC --json rows.json -- --variant corrected
 
 runs the first steps of train_incremental.py on made-up features (at the size of AVE a store that is a hole in a file:
-20 GB that take no disk). Of each step it counts the third epoch and times the later ones. A row ``update`` is what an
+20 GB that take no disk). Of each step it counts the fourth epoch and times the later ones. A row ``update`` is what an
 epoch does per update, ``epoch's rest`` all between two epochs: herding, validation, checkpoint. Anything after ``--``
 goes to the command, for example ``-- --device_cache 0``. It needs a GPU, or a stand-in (benchmarks/cuda_events.py).
 """
@@ -21,34 +21,18 @@ import sys
 import tempfile
 import time
 import warnings
-from dataclasses import dataclass
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as the command does, before CUDA starts
 
-import numpy as np
 import torch
 
 import train_incremental
 from benchmarks.cuda_events import COLUMNS, counting, is_hollow
+from benchmarks.made_up import SIZES, make_data
 from engine.epoch_state import Adam
 
-
-@dataclass(frozen=True)
-class Size:
-    """A made-up data set: clips per class for training, validation and test, shape of a clip's tokens, options."""
-
-    classes: int
-    counts: tuple
-    tokens: tuple
-    flags: tuple = ()
-
-
-SIZES = {
-    "ave": Size(28, (118, 14, 14), (8 * 196, 768), ("--classes_per_step", "7", "--memory_size", "340")),
-    "tiny": Size(6, (9, 3, 4), (8 * 2, 12), ("--classes_per_step", "2", "--memory_size", "18")),
-}
-COUNTED = 2  # the epoch that is counted; those before warm up, those after are timed
+COUNTED = 3  # the epoch that is counted; those before warm up and capture, those after are timed
 
 
 class Done(Exception):
@@ -109,35 +93,6 @@ def command(args, method, folder):
     return flags + args.more
 
 
-def make_data(root, size):
-    """Splits, audio, and a visual store whose array is one hole in its file: all features are 0, or 1 for audio."""
-    folder, width = root / "counted", size.tokens[-1]
-    for modality in ("audio", "visual"):
-        (folder / f"{modality}_pretrained_feature").mkdir(parents=True)
-    clips = [
-        (split, label, f"{split}{label}_{number}")
-        for split, count in zip(("train", "val", "test"), size.counts, strict=True)
-        for label in range(size.classes)
-        for number in range(count)
-    ]
-    rows = [f"{clip},class {label:02d},{split}\n" for split, label, clip in clips]
-    (folder / "splits.csv").write_text("video_id,label,split\n" + "".join(rows))
-    ids = [clip for *_, clip in clips]
-    audio = {clip: np.ones(width, np.float32) for clip in ids}
-    np.save(folder / "audio_pretrained_feature" / "audio_pretrained_feature_dict.npy", audio)
-    visual = folder / "visual_pretrained_feature"
-    arrays = {"array": "visual_store-0.npy", "means": "visual_means-0.npy"}
-    write_hole(visual / arrays["array"], (len(ids), *size.tokens))
-    write_hole(visual / arrays["means"], (len(ids), width))
-    (visual / "visual_store.json").write_text(json.dumps({"ids": ids, "source": {}, "attributes": {}, **arrays}))
-
-
-def write_hole(path, shape):
-    with open(path, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        file.truncate(file.tell() + 4 * int(np.prod(shape)))
-
-
 class Meter:
     """Runs the first steps, counts one epoch of each and what comes between it and the next; times later epochs."""
 
@@ -170,7 +125,8 @@ class Meter:
         self.updates += 1
 
     def begin_task(self, begin, task):
-        self.step, self.epoch, self.times, self.between = task.index, 0, [], contextlib.ExitStack()
+        self.step, self.epoch, self.per = task.index, 0, 1
+        self.times, self.between = [], contextlib.ExitStack()
         torch.cuda.reset_peak_memory_stats()
         begin(task)
 
@@ -187,17 +143,18 @@ class Meter:
         if self.epoch == 0:
             self.row("till 1st epoch", 1, None, self._since(self.fitting))
         self._end_between()
-        before, started = self.updates, time.process_time()
+        before, started, clock = self.updates, time.process_time(), time.perf_counter()
         with counting(self.args.places) if self.epoch == COUNTED else contextlib.nullcontext() as counts:
             result = train(*args)
         # A replayed graph has no optimiser that could be asked.
-        updates = self.updates - before or int(counts.numbers["graphs"] if counts else self.rows[-1]["per"]) or 1
-        spent = self._since(started)
+        updates = self.updates - before or int(counts.numbers["graphs"] if counts else self.per) or 1
+        spent, passed = self._since(started), 1e3 * (time.perf_counter() - clock)
         if self.epoch == COUNTED:
+            self.per = updates
             self.row("update", updates, counts, None)
             self.rest = self.between.enter_context(counting(self.args.places))
         elif self.epoch > COUNTED:
-            self.times.append(spent / updates)
+            self.times.append((spent / updates, passed / updates))  # an epoch ends by waiting for the device
         elif self.epoch == 0:
             self.row("1st epoch", 1, None, spent)
         self.epoch += 1
@@ -208,7 +165,7 @@ class Meter:
         own = [row for row in self.rows if row["step"] == self.step]
         for row in own:
             if row["what"] == "update" and self.times:
-                row["cpu_ms"] = min(self.times)
+                row["cpu_ms"], row["ms"] = map(min, zip(*self.times, strict=True))
         own[-1] |= {"allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}
         end(task)
 
@@ -234,12 +191,12 @@ def print_table(args, method, meter):
     hollow = ", which computes nothing" if is_hollow() else ""
     print(f"{method} {args.modality} {args.precision} {args.size}: torch {torch.__version__}, {device}{hollow}")
     heads = "".join(f"{column:>9}" for column in COLUMNS)
-    print(f"{'step':>4} {'what':15}{'times':>6}{heads}{'CPU ms':>9}  MB copied")
+    print(f"{'step':>4} {'what':15}{'times':>6}{heads}{'CPU ms':>9}{'ms':>9}  MB copied")
     for row in meter.rows:
         numbers = "".join(f"{row[column]:9.1f}" if column in row else " " * 9 for column in COLUMNS)
-        cpu = f"{row['cpu_ms']:9.2f}" if row["cpu_ms"] is not None else " " * 9
+        cpu, wall = (f"{value:9.2f}" if value is not None else " " * 9 for value in (row["cpu_ms"], row.get("ms")))
         copied = ", ".join(f"{way} {size / 1e6:.3f}" for way, size in sorted(row.get("bytes", {}).items()))
-        print(f"{row['step']:4d} {row['what']:15}{row['per']:6d}{numbers}{cpu}  {copied}")
+        print(f"{row['step']:4d} {row['what']:15}{row['per']:6d}{numbers}{cpu}{wall}  {copied}")
         if "allocated" in row:
             gigabytes = row["allocated"] / 1e9, row["reserved"] / 1e9
             print("{:4d} memory, at most: {:.3f} GB allocated, {:.3f} GB reserved".format(row["step"], *gigabytes))

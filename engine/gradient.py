@@ -10,11 +10,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from dataloader import Batch, IncrementalData
-from engine.epoch_state import Adam, EpochState
+from engine.epoch_state import EpochState
 from engine.evaluate import accuracy
 from engine.learner import Learner
 from engine.step_log import StepLog, logger
 from engine.tasks import Task
+from engine.updates import Updates
 from model.heads import GrowingLinear
 from model.network import PRECISIONS, AudioVisualNet
 from utils.datasets import find_dataset
@@ -104,7 +105,7 @@ class GradientLearner(Learner):
 
     def cached_outputs(self, batch: Batch) -> dict[str, torch.Tensor]:
         """``teacher_outputs`` of the clips of ``batch``."""
-        return self.teacher_cache.rows(batch.clip)
+        return self.teacher_cache.rows(batch.index)
 
     def begin_task(self, task: Task) -> None:
         if task.index == 0:
@@ -123,9 +124,10 @@ class GradientLearner(Learner):
             self.cache_teacher(task)
         epochs = EpochState(self, self.milestones(task))
         log.resume(epochs.restore)
+        updates = Updates(self, task, epochs.optimiser)
         for epoch in log.epochs(self.args.max_epochs):
             lr = epochs.optimiser.lr = epochs.lr(epoch)
-            terms = self.train_epoch(task, epochs.optimiser, epoch)
+            terms = self.train_epoch(task, updates, epoch)
             self.prepare_scores(task)
             val_accuracy = accuracy(self, "val", task.seen)
             log.epoch(epoch, terms, val_accuracy, lr)
@@ -141,19 +143,13 @@ class GradientLearner(Learner):
         """The parameters that the optimiser changes."""
         return [parameter for parameter in self.network.parameters() if parameter.requires_grad]
 
-    def train_epoch(self, task: Task, optimiser: Adam, epoch: int) -> dict[str, float]:
+    def train_epoch(self, task: Task, updates: Updates, epoch: int) -> dict[str, float]:
         """One pass over the training clips. Returns the mean of each loss term over the batches."""
         self.network.train()
-        plan, terms_of_batches = self.epoch_plan(task), []
-        for batch in self.data.batches(plan):
-            terms = self.losses(batch, task)
-            optimiser.zero_grad()
-            sum(terms.values()).backward()
-            optimiser.step()
-            terms_of_batches.append(torch.stack([term.detach() for term in terms.values()]))
-        values = torch.stack(terms_of_batches).double().cpu()
-        self.check_finite(values, list(terms), plan, f"step {task.index}, epoch {epoch}")
-        return dict(zip(terms, values.mean(0).tolist(), strict=True))
+        plan = self.epoch_plan(task)
+        values = updates.epoch(plan).double().cpu()
+        self.check_finite(values, updates.names, plan, f"step {task.index}, epoch {epoch}")
+        return dict(zip(updates.names, values.mean(0).tolist(), strict=True))
 
     def check_finite(self, values: torch.Tensor, names: list[str], plan: list, where: str) -> None:
         """InputError naming the first batch (a row of ``values``) in which a loss term is not finite."""
@@ -211,9 +207,10 @@ class TeacherCache:
     """Outputs of the teacher, a dict of tensors with one row for each of ``clips`` (indices into the data)."""
 
     def __init__(self, clips: np.ndarray, outputs: dict[str, torch.Tensor], device: torch.device):
-        self.outputs, self.device = outputs, device
-        self.row_of = np.full(max(clips, default=-1) + 1, -1)
-        self.row_of[clips] = np.arange(len(clips))
+        self.outputs = outputs
+        row_of = np.full(max(clips, default=-1) + 1, -1)
+        row_of[clips] = np.arange(len(clips))
+        self.row_of = torch.from_numpy(row_of).to(device)
 
     @classmethod
     @torch.no_grad()
@@ -228,7 +225,7 @@ class TeacherCache:
         parts = [teacher_outputs(batch) for batch in batches]
         return cls(clips, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, device)
 
-    def rows(self, clips: np.ndarray) -> dict[str, torch.Tensor]:
-        """The outputs on ``clips``, in their order."""
-        rows = torch.from_numpy(self.row_of[clips]).to(self.device)
-        return {name: values[rows] for name, values in self.outputs.items()}
+    def rows(self, index: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The outputs on the clips ``index`` (B,), indices on the device, in their order."""
+        rows = self.row_of.index_select(0, index)
+        return {name: values.index_select(0, rows) for name, values in self.outputs.items()}

@@ -35,14 +35,17 @@ class HerdingLearner(GradientLearner):
         features = [self.forward(self.network, batch)["feature"] for batch in self.data.batches(batches)]
         features = F.normalize(torch.cat(features), dim=1)
         label = self.data.label[np.concatenate([clips for clips, _ in batches])]
-        return {int(c): features[torch.from_numpy(label == c).to(features.device)] for c in np.unique(label)}
+        classes, sizes = np.unique(label, return_counts=True)
+        (order,) = self.data.upload([(np.argsort(label, kind="stable"), 0)])
+        parts = features.index_select(0, order).split(sizes.tolist())
+        return dict(zip(classes.tolist(), parts, strict=True))
 
     def choose_exemplars(self, task: Task, quota: int) -> dict[int, list[str]]:
         if self.args.classifier == "NME":
             return self.herded
         clips = self.data.clips("train", task.new)
         features = self.features_by_class(plain_pass(clips, self.args.infer_batch_size))
-        return self._ids(task, {label: self._herd(features[label], quota) for label in features})
+        return self._ids(task, self._herd(features, task, quota))
 
     def prepare_scores(self, task: Task) -> None:
         """With NME: class means of all classes seen, each over at most its quota of clips, and the new exemplars."""
@@ -53,18 +56,22 @@ class HerdingLearner(GradientLearner):
         old = self.data.indices(self.memory.ids(quota))
         clips = np.concatenate((self.data.clips("train", task.new), old))
         features = self.features_by_class(plain_pass(clips, self.args.infer_batch_size))
-        rows = {label: self._herd(features[label], quota) for label in range(task.start, task.stop)}
-        chosen = [features[label][rows[label]] if label in rows else features[label] for label in range(task.stop)]
-        self.class_means = torch.stack([class_mean(exemplars, quota, released) for exemplars in chosen])
+        rows = self._herd(features, task, quota)
+        exemplars = features | {label: features[label].index_select(0, rows[label]) for label in rows}
+        means = [class_mean(exemplars[label], quota, released) for label in range(task.stop)]
+        self.class_means = torch.stack(means)
         self.herded = self._ids(task, rows)
 
-    def _herd(self, features, quota):
-        return herd(features, quota, repeat=self.args.variant == "released")
+    def _herd(self, features, task, quota):
+        """Of the new classes the rows of ``features``, {class: (N, D)}, that are chosen: {class: indices}."""
+        classes = range(task.start, task.stop)
+        chosen = herd([features[label] for label in classes], quota, repeat=self.args.variant == "released")
+        return dict(zip(classes, chosen, strict=True))
 
     def _ids(self, task, rows):
         """The ids of ``rows``, {new class: indices of its training clips}."""
-        videos = self.data.ids_by_class(task.new)
-        return {label: [videos[label][row] for row in rows[label]] for label in rows}
+        videos, numbers = self.data.ids_by_class(task.new), iter(torch.cat(list(rows.values())).tolist())
+        return {label: [videos[label][next(numbers)] for _ in rows[label]] for label in rows}
 
     def scores(self, batch: Batch) -> torch.Tensor:
         if self.args.classifier != "NME":

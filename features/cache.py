@@ -70,8 +70,15 @@ class TokenCache:
         held = self.caches["device"].capacity * self.clip_bytes if "device" in self.caches else 0
         return held + size <= self.budgets["device"]
 
-    def tokens(self, clips: np.ndarray) -> Tokens:
-        """The Tokens of a batch of ``clips``."""
+    def tokens_on_device(self, index: torch.Tensor) -> Tokens:
+        """The Tokens of the clips ``index`` (B,), indices on the device, which ``holds`` them all; of one process."""
+        cache = self.caches["device"]
+        return Tokens(lambda piece: cache.take(index[piece.start : piece.stop]), len(index), self.shape)
+
+    def tokens(self, clips: np.ndarray, index: torch.Tensor) -> Tokens:
+        """The Tokens of a batch of ``clips``, whose indices are on the device as ``index``, too."""
+        if self.group is None and self.holds(clips):
+            return self.tokens_on_device(index)
         local_rows = None
         if self.group is not None:
             local_rows = np.flatnonzero(clips % self.group.world == self.group.rank)
@@ -146,6 +153,7 @@ class TierCache:
     def __init__(self, num_clips, capacity, shape, dtype, device="cpu", pinned=False):
         self.values = torch.empty((capacity, *shape), dtype=dtype, device=device, pin_memory=pinned)
         self.row_of = np.full(num_clips, -1)
+        self.row_on_device = None  # the same as a tensor beside the values, once clips are held
 
     @property
     def capacity(self) -> int:
@@ -166,12 +174,16 @@ class TierCache:
             values = read(missing[part]).to(self.values.device).to(self.values.dtype)
             self.values[torch.from_numpy(rows[part]).to(self.values.device)] = values
         self.row_of[missing] = rows
+        self.row_on_device = torch.from_numpy(self.row_of).to(self.values.device, copy=True)
         return True
 
-    def take(self, clips: np.ndarray) -> torch.Tensor:
-        """The features of ``clips``, all of which are held, (n, *shape)."""
-        rows = torch.from_numpy(self.row_of[clips])
-        return self.values.index_select(0, rows.to(self.values.device, non_blocking=True))
+    def take(self, clips: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """The features of ``clips``, all of which are held, (n, *shape); indices in an array, or beside the values."""
+        if isinstance(clips, torch.Tensor):
+            rows = self.row_on_device.index_select(0, clips)
+        else:
+            rows = torch.from_numpy(self.row_of[clips]).to(self.values.device, non_blocking=True)
+        return self.values.index_select(0, rows)
 
     def _free_rows(self, count, keep):
         """``count`` rows without a clip; clips other than ``keep`` give up theirs if there are not enough."""

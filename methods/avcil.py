@@ -193,7 +193,7 @@ class TeacherAttention:
     @torch.no_grad()
     def _maps(self, batch, rows, tokens):
         if self.cached is not None:
-            return self.cached.rows(batch.clip[rows])
+            return self.cached.rows(batch.index[rows])
         return self.teacher.frozen_attention(batch.audio[rows], tokens)
 
     def _parts(self, batches):

@@ -77,7 +77,9 @@ def gather_in_pieces(tokens: Tokens, queries: torch.Tensor) -> tuple[torch.Tenso
     """``gather`` over visual Tokens; the weights (B, K, C) are made again in the backward pass, never kept."""
     queries = replicated(queries, tokens.group)
     pieces = tokens.pieces(queries.device.type)
-    parts = [checkpoint(_gather_piece, tokens, piece, queries, use_reentrant=False) for piece in pieces]
+    # Nothing in it is drawn, so there is no random state to be kept, for which a GPU would be waited.
+    options = {"use_reentrant": False, "preserve_rng_state": False}
+    parts = [checkpoint(_gather_piece, tokens, piece, queries, **options) for piece in pieces]
     if not parts:
         width = tokens.shape[2]
         parts = [gather(queries.new_zeros(0, 1, width), queries)]

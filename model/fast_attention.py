@@ -157,15 +157,16 @@ class _WholeAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, audio_key, weight, bias, tokens, precision, teacher, replayed, learns):
         frames, _, width = tokens.shape
-        cut, dtype = tokens.local if teacher is None else replayed, precision or weight.dtype
-        x = tokens.take(range(tokens.local)).contiguous()
+        cut, dtype = tokens.num_local if teacher is None else replayed, precision or weight.dtype
+        x = tokens.take(range(tokens.num_local)).contiguous()
         projected = F.linear(x.to(dtype), weight.to(dtype))
-        sums = [bias.new_empty(tokens.local, frames, width) for _ in range(3)]
+        sums = [bias.new_empty(tokens.num_local, frames, width) for _ in range(3)]
         parts, distance = [(slice(0, cut), None, ())], bias.new_zeros(())
         kernels().attend(*_rows(slice(0, cut), projected, x, audio_key), bias, out=_rows(slice(0, cut), *sums))
-        if cut < tokens.local:
-            rows = slice(cut, tokens.local)
-            old = teacher(tokens.batch_rows(range(cut, tokens.local)), x[rows])
+        if cut < tokens.num_local:
+            rows = slice(cut, tokens.num_local)
+            # A slice where it can be one: indices would have to be copied to the device.
+            old = teacher(rows if tokens.local_rows is None else tokens.local_rows[rows], x[rows])
             old = old["key"], old["audio_key"]
             kept = kernels().attend(*_rows(rows, projected, x, audio_key), bias, old, _rows(rows, *sums))
             parts.append((rows, old, kept[3:4]))

@@ -216,10 +216,10 @@ def test_herding_and_nearest_mean(goldens):
     for c in (0, 1):
         rows = torch.where(label == c)[0]
         own = features(clips[rows])
-        chosen = herd(own, 12, repeat=True)
+        (chosen,) = herd([own], 12, repeat=True)
         assert rows[chosen].tolist() == goldens["f32/herding_indices"][c].tolist()
         close(class_mean(own[chosen], 12, released=True), goldens["f32/herding_class_mean"][c])
-        all_of_them = herd(own, 33, repeat=True)
+        (all_of_them,) = herd([own], 33, repeat=True)
         slots = [index for index in goldens["f32/herding_33_indices"][c].tolist() if index >= 0]
         assert rows[all_of_them].tolist() == slots
         padded.append(class_mean(own[all_of_them], 33, released=True))

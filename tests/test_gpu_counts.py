@@ -11,21 +11,13 @@ import pytest
 from benchmarks.cuda_events import Counts, add_trace
 from tests.helpers.shared import REPO, shared
 
-# Most launches (kernels, Triton and others together), products and copies that an update may take, without and with
-# memory of earlier steps, on the tiny data, where an epoch is one update and so has its one synchronisation.
-MOST = {
-    "fine_tuning": ((44, 12, 6), (44, 12, 6)),
-    "upper_bound": ((44, 12, 6), (44, 12, 6)),
-    "lwf": ((44, 12, 6), (71, 12, 6)),
-    "icarl-NME": ((44, 12, 6), (63, 12, 6)),
-    "icarl-FC": ((44, 12, 6), (63, 12, 6)),
-    "ssil": ((44, 12, 6), (85, 12, 8)),
-    "afc-LSC": ((132, 12, 6), (238, 12, 6)),
-    "afc-NME": ((132, 12, 6), (238, 12, 6)),
-    "avcil": ((44, 12, 6), (218, 18, 12)),
-    "cign": ((76, 41, 7), (144, 45, 11)),
-}
-SYNCS = {"fine_tuning": (1, 1), "upper_bound": (1, 1), "avcil": (1, 3)}
+# An update is one replayed graph, a copy of its clips' indices into the graph's input and one of its losses out of it.
+# The tiny data have one update an epoch, which besides takes the plan to the device and the losses, in 64 bits, to the
+# host, and waits for these: the only time in an epoch that training waits.
+UPDATE = {"graphs": 1, "kernels": 1, "triton": 0, "products": 0, "copies": 5, "syncs": 1}
+METHODS = (
+    *("fine_tuning", "upper_bound", "lwf", "icarl-NME", "icarl-FC", "ssil", "afc-LSC", "afc-NME", "avcil", "cign"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,23 +42,22 @@ def hollow(tmp_path_factory):
 def rows(hollow, tmp_path_factory):
     """(method, step, what) -> row of benchmarks/gpu_counts.py."""
     path = tmp_path_factory.mktemp("counts") / "rows.json"
-    hollow("benchmarks/gpu_counts.py", "--size", "tiny", "--epochs", "4", "--json", path, "--method", *MOST)
+    hollow("benchmarks/gpu_counts.py", "--size", "tiny", "--epochs", "5", "--json", path, "--method", *METHODS)
     return {(row["method"], row["step"], row["what"]): row for row in json.loads(path.read_text())}
 
 
-@pytest.mark.parametrize("method", MOST)
-def test_an_update_takes_no_more_launches_copies_and_waits_than_it_did(rows, method):
-    for step, (launches, products, copies) in enumerate(MOST[method]):
+@pytest.mark.parametrize("method", METHODS)
+def test_an_update_is_one_graph_and_waits_for_nothing(rows, method):
+    for step in (0, 1):
         row = rows[method, step, "update"]
-        assert row["kernels"] + row["triton"] <= launches
-        assert row["products"] <= products
-        assert row["copies"] <= copies
-        assert row["syncs"] <= SYNCS.get(method, (1, 2))[step]
+        assert row["graphs"] == 1, "not captured"
+        assert all(row[column] <= most for column, most in UPDATE.items()), row
 
 
-def test_attention_takes_one_kernel_each_way_and_one_more_where_clips_are_replayed(rows):
-    assert rows["avcil", 0, "update"]["triton"] == 2
-    assert rows["avcil", 1, "update"]["triton"] == 4
+@pytest.mark.parametrize("method", METHODS)
+def test_what_comes_between_two_epochs_waits_for_validation_and_with_nearest_means_for_exemplars(rows, method):
+    for step in (0, 1):
+        assert rows[method, step, "epoch's rest"]["syncs"] <= 1 + method.endswith("NME")
 
 
 def test_a_run_launches_the_same_binaries_whatever_was_compiled_before(hollow):

@@ -13,8 +13,15 @@ from engine.options import parse, resolve
 from engine.tasks import make_tasks
 from methods.afc import imprint_proxies
 from tests.helpers import tiny
-from utils.exemplars import ExemplarMemory, choose_randomly, class_mean, herd
+from utils.exemplars import ExemplarMemory, choose_randomly, class_mean
+from utils.exemplars import herd as herd_classes
 from utils.seeding import seed_everything, shuffled_pass
+
+
+def herd(features, count, repeat):
+    """Of a single class, as a list."""
+    (chosen,) = herd_classes([features], count, repeat)
+    return chosen.tolist()
 
 
 def plain_herding(features, count, repeat):
@@ -33,6 +40,14 @@ def plain_herding(features, count, repeat):
 def test_herding_is_the_plain_algorithm(seed, size, count, repeat):
     features = torch.randn(size, 5, generator=torch.Generator().manual_seed(seed))
     assert herd(features, count, repeat) == plain_herding(features, count, repeat)
+
+
+@settings(deadline=None)
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4), count=st.integers(1, 12), repeat=st.booleans())
+def test_classes_of_any_sizes_are_herded_side_by_side(sizes, count, repeat):
+    classes = [torch.randn(size, 5, generator=torch.Generator().manual_seed(size)) for size in sizes]
+    chosen = [rows.tolist() for rows in herd_classes(classes, count, repeat)]
+    assert chosen == [plain_herding(features, count, repeat) for features in classes]
 
 
 @pytest.mark.parametrize("repeat", [False, True])

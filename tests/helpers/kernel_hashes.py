@@ -9,6 +9,7 @@ import sys
 
 import torch
 
+from features.tokens import Tokens
 from methods.avcil import BatchAttention
 from model import attention_kernels, fast_attention
 from model.network import AudioVisualNet
@@ -28,7 +29,7 @@ def update(clips, replayed, size):
     with torch.no_grad():
         kept = teacher.frozen_attention(audio[-replayed:], visual[-replayed:])
     old = BatchAttention(slice(clips - replayed, clips), lambda rows, tokens: kept)
-    out = network(audio, visual, old)
+    out = network(audio, Tokens.of(visual), old)
     (out["logits"].sum() + out["spatial_distance"] + out["temporal_distance"]).backward()
 
 
