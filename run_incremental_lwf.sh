@@ -4,8 +4,8 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 # shellcheck source=utils/launch.sh
 . "$here/utils/launch.sh"
-case ${3-} in
-'' | -*) launch train_incremental.py "dataset modality" "$@" --method lwf ;;
+case ${2-}/${3-} in
+*/ | -*/* | */-*) launch train_incremental.py "dataset modality" "$@" --method lwf ;;
 *)
     # Older instructions run iCaRL this way.
     echo "With a classifier ($3) this is iCaRL: running run_incremental_icarl.sh"

@@ -7,7 +7,7 @@ import os
 import pkgutil
 from typing import TYPE_CHECKING
 
-from utils.errors import InputError
+from utils.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from engine.learner import Learner
@@ -23,7 +23,8 @@ def method_names() -> list[str]:
 def find_method(name: str) -> type[Learner]:
     """The Learner subclass that the file ``methods/<name>.py`` defines."""
     if name not in method_names():
-        raise InputError(f"--method {name}: no such method; there are {', '.join(method_names())}")
+        meant = did_you_mean(name, method_names())
+        raise InputError(f"--method {name}: no such method{meant}; there are {', '.join(method_names())}")
     from engine.learner import Learner  # here, so that names are had without torch
 
     module = importlib.import_module(f"methods.{name}")
