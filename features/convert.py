@@ -30,7 +30,7 @@ from features.sources import Features, open_source
 from features.store import fingerprint, index_path, read_header, read_index
 from utils.command_line import DATA_ROOT, OneLineParser
 from utils.datasets import MODALITIES, dataset_folder
-from utils.errors import InputError, command
+from utils.errors import InputError, command, printable
 from utils.files import TEMPORARY, atomic_path, file_lock, remove, write_json
 
 # A store so many times larger than its source, and larger than this, is not written unless the user says so.
@@ -48,6 +48,12 @@ def convert(
     ids = source.all_ids()
     if not ids:
         raise InputError(f"{source.path}: holds no clip; extract some")
+    unwritable = [video for video in ids if printable(video) != video]
+    if unwritable:
+        raise InputError(
+            f"{source.path}: {unwritable[0][:60]!r} cannot be a video id, it holds a control character or a byte that"
+            " is not UTF-8; name it anew"
+        )
     shape = common_shape(source, ids, (1,) if modality == "audio" else (2, 3))
     path, tag = index_path(folder, modality), os.urandom(4).hex()
     _announce(source, os.path.dirname(path), len(ids) * math.prod(shape) * np.dtype(dtype).itemsize, expand)

@@ -7,7 +7,7 @@ import re
 import h5py
 import numpy as np
 
-from utils.errors import InputError, first_line
+from utils.errors import InputError, first_line, printable
 from utils.files import check_regular
 
 # What h5py raises on files and entries that are damaged.
@@ -78,16 +78,31 @@ def _refused(file, name, what):
     )
 
 
-def plain_attributes(file: h5py.File) -> dict[str, str | int | float | bool]:
-    """The attributes of a file as numbers and text, whatever type a program gave them; large ones are left out."""
+def names_in(file: h5py.File, cure: str) -> set[str]:
+    """The names of what a file holds; InputError with ``cure`` if they cannot be read."""
+    try:
+        # h5py gives names that are not UTF-8 as bytes.
+        return {os.fsdecode(name) for name in file}
+    except DAMAGED as error:
+        raise explain(error, file.filename, cure) from None
+
+
+def plain_attributes(file: h5py.File, cure: str) -> dict[str, str | int | float | bool]:
+    """The attributes of a file as numbers and text, whatever type a program gave them; large ones are left out.
+
+    InputError with ``cure`` if they cannot be read.
+    """
+    try:
+        names = list(file.attrs)
+    except DAMAGED as error:
+        raise explain(error, file.filename, cure) from None
     attributes = {}
-    for name in file.attrs:
+    for name in names:
         try:
-            if file.attrs.get_id(name).get_storage_size() > _LARGEST_ATTRIBUTE:
-                continue
-            attributes[str(name)] = _plain(file.attrs[name])
-        except DAMAGED:
-            attributes[str(name)] = "unreadable"
+            if file.attrs.get_id(name).get_storage_size() <= _LARGEST_ATTRIBUTE:
+                attributes[printable(os.fsdecode(name))] = _plain(file.attrs[name])
+        except DAMAGED:  # among them those without a value
+            attributes[printable(os.fsdecode(name))] = "unreadable"
     return attributes
 
 
@@ -98,5 +113,4 @@ def _plain(value):
         value = value.decode("utf-8", "backslashreplace")
     if isinstance(value, bool | int | float):
         return value
-    text = value if isinstance(value, str) else str(value)
-    return text.encode("utf-8", "backslashreplace").decode()[:4096]
+    return printable(value if isinstance(value, str) else str(value))[:4096]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from features.hdf5 import DAMAGED, explain, open_hdf5, own_dataset, plain_attributes
+from features.hdf5 import DAMAGED, explain, names_in, open_hdf5, own_dataset, plain_attributes
 from features.npy_dict import map_npy_dict
 from features.pickled_arrays import ArrayInFile
 from utils.datasets import cure
@@ -94,11 +94,8 @@ class HDF5Features(Features):
     def __init__(self, path: str):
         super().__init__(path)
         self.file = open_hdf5(path, "make it again")
-        try:
-            self.ids = set(self.file)
-            self.attributes = plain_attributes(self.file)
-        except DAMAGED as error:
-            raise explain(error, path, "make it again") from None
+        self.ids = names_in(self.file, "make it again")
+        self.attributes = plain_attributes(self.file, "make it again")
 
     def all_ids(self) -> list[str]:
         return sorted(self.ids)

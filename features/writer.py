@@ -13,10 +13,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from features.hdf5 import open_hdf5, plain_attributes
+from features.hdf5 import DAMAGED, explain, names_in, open_hdf5, own_dataset, plain_attributes
 from utils.errors import InputError
 from utils.files import TEMPORARY, atomic_path
 
+_CURE = "remove it"
 # Differences in these do not make features of another kind.
 _NOT_COMPARED = {"checkpoint", "ffmpeg", "software"}
 
@@ -84,7 +85,7 @@ class FeatureWriter:
 
     def _check_attributes(self, path):
         with _opened(path) as file:
-            attributes = plain_attributes(file)
+            attributes = plain_attributes(file, _CURE)
         if "encoder" not in attributes:
             raise InputError(f"{path}: not a file of ours (no attribute 'encoder'); move it away to extract features")
         for name in self.attributes.keys() | attributes.keys() - _NOT_COMPARED:
@@ -105,13 +106,16 @@ def _copy(where, merged, stack):
             if len(files) >= 64:
                 files.pop(next(iter(files))).close()
             files[path] = stack.enter_context(_opened(path))
-        files[path].copy(video, merged)
+        try:
+            files[path].copy(own_dataset(files[path], video), merged, video)
+        except DAMAGED as error:
+            raise explain(error, path, _CURE, video) from None
 
 
 def _ids(path):
     with _opened(path) as file:
-        return set(file)
+        return names_in(file, _CURE)
 
 
 def _opened(path):
-    return open_hdf5(path, "remove it")
+    return open_hdf5(path, _CURE)

@@ -19,7 +19,7 @@ SPLITS = ("train", "val", "test")
 class Splits:
     """``classes``: names in class order. ``clips``: split -> {video id: class index}, in the file's own order.
 
-    InputError naming ``source`` for names that could not be written and read again, or that two classes share.
+    InputError naming ``source`` for names and ids that could not be written and read again, or two spellings of a name.
     """
 
     classes: list[str]
@@ -27,6 +27,9 @@ class Splits:
     source: str
 
     def __post_init__(self):
+        for video in (video for part in self.clips.values() for video in part):
+            if problem := name_problem(video):
+                raise InputError(f"{self.source}: {video[:60]!r} cannot be a video id: {problem}")
         spellings = {}
         for name in self.classes:
             if problem := name_problem(name):
@@ -47,8 +50,9 @@ def name_problem(name: str) -> str | None:
     return None
 
 
-def read_splits(folder: str) -> Splits:
+def read_splits(folder: str | os.PathLike) -> Splits:
     """The splits in ``folder``: ``splits.csv`` if it is there, else the released triple. Or those in a csv file."""
+    folder = os.fspath(folder)
     if folder.endswith(".csv"):
         return read_splits_csv(folder, os.path.join(os.path.dirname(folder), "classes.txt"))
     table = os.path.join(folder, "splits.csv")
@@ -141,8 +145,7 @@ def _check_categories(folder, clips, names):
             if not isinstance(category, str) or names.get(category) != label:
                 raise InputError(
                     f"{path}: {reprlib.repr(video)} in {split} is {reprlib.repr(category)}, but class {label} in"
-                    " all_classId_vid_dict.npy;"
-                    " take the three files from one release"
+                    " all_classId_vid_dict.npy; take the three files from one release"
                 )
 
 

@@ -1,6 +1,8 @@
 """Splits that are damaged or contradict themselves: one line for whatever stands in them, and never a traceback."""
 
+import re
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -41,10 +43,10 @@ def edit(data, name, change):
         ("all_id_category_dict", lambda content: content["train"].update({"-train_0_0": ["class 0"]}), "'-train_0_0'"),
         ("all_id_category_dict", lambda content: content.update(val=[1]), "one release"),
         ("all_id_category_dict", lambda content: content["test"].update({"-test_3_1": "class 4"}), "'-test_3_1'"),
-        ("category_encode_dict", lambda content: content.update({"class 0": "0"}), "dict of str -> int"),
+        ("category_encode_dict", lambda content: content.update({"class 0": "zero"}), "class name -> class id"),
         ("category_encode_dict", lambda content: content.update({"class 0": 1}), "not 0..5"),
         ("category_encode_dict", lambda content: content.clear(), "expected a dict"),
-        ("all_classId_vid_dict", lambda content: content["val"].update({"2": []}), "class id '2'"),
+        ("all_classId_vid_dict", lambda content: content["val"].update({"two": []}), "class id 'two'"),
         ("all_classId_vid_dict", lambda content: content["val"].update({2: "abc"}), "not a list of video ids"),
         ("all_classId_vid_dict", lambda content: content.pop("test"), "expected the splits"),
     ],
@@ -60,6 +62,30 @@ def test_class_list_that_does_not_fit(data, names, word):
     (data / "tiny" / "splits.csv").write_text("video_id,label,split\na,b,train\n")
     (data / "tiny" / "classes.txt").write_text(names)
     assert word in refused(data)
+
+
+@pytest.mark.parametrize(
+    ("rows", "word"),
+    [
+        ('a,"x\ny",train\n', "class 'x\\ny' cannot have this name"),
+        ("a,\x1b[31mred,train\n", "control character"),
+        ("a\x1b[2J,x,train\n", "cannot be a video id"),
+        ("a,caf\u00e9,train\nb,cafe\u0301,val\n", "two spellings"),
+    ],
+)
+def test_names_that_cannot_be_written_and_read_again(tmp_path, rows, word):
+    (tmp_path / "splits.csv").write_text(f"video_id,label,split\n{rows}")
+    with pytest.raises(InputError, match=re.escape(word)):
+        read_splits(tmp_path)
+
+
+def test_a_list_of_many_classes_takes_no_time(tmp_path):
+    names = "".join(f"class {number}\n" for number in range(100_000))
+    (tmp_path / "splits.csv").write_text("video_id,label,split\na,class 1,train\n")
+    (tmp_path / "classes.txt").write_text(names)
+    started = time.process_time()
+    assert len(read_splits(tmp_path).classes) == 100_000
+    assert time.process_time() - started < 10  # seconds of CPU; each name looked for among all took minutes
 
 
 def check_readable_or_refused(folder):

@@ -125,6 +125,16 @@ def test_a_damaged_index_is_converted_over(data, text):
     assert len(list(index.parent.glob("visual_store-*.npy"))) == 1 and "-val_2_1" in store(data, "visual")
 
 
+@pytest.mark.parametrize("name", [b"\xff", b"a\tb", b"\x1b[31m"])
+def test_ids_that_cannot_be_written_are_refused(data, name):
+    path = features(data, "visual").parent / "visual_features.h5"
+    with h5py.File(path, "w") as file:
+        file[name] = np.ones((8, 4), np.float32)
+        file.attrs[name] = name
+    flags = ["--dataset", "tiny", "--data_root", str(data), "--modality", "visual"]
+    assert "cannot be a video id" in refused(data, *flags, main=main)
+
+
 def bomb(data, clips, shape):
     """An HDF5 file of a few KB whose clips have ``shape`` each: none of its chunks was written."""
     path = features(data, "visual").parent / "visual_features.h5"

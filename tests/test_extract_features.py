@@ -26,6 +26,7 @@ from features.writer import FeatureWriter
 from model.encoders import factory
 from model.encoders.factory import Encoder
 from tests.test_encoders import small_videomae, write_wav
+from utils.errors import InputError
 from utils.files import write_json
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -298,6 +299,19 @@ def test_merging_again_after_a_kill_between_its_last_steps(tmp_path):
     for part, data in kept:
         part.write_bytes(data)
     assert writer.merge() == 2 and content(writer.path) == before and not writer.parts.exists()
+
+
+def test_merging_follows_no_link_and_names_damage(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["encoder"] = "x"
+        file["b"] = h5py.ExternalLink(str(tmp_path / "pipe"), "x")
+    writer = FeatureWriter(tmp_path / "a.h5", {"encoder": "x"})
+    writer.check()
+    writer.write_part({"a": np.ones(3)})
+    with pytest.raises(InputError, match="'b' is an external link"):
+        writer.merge()
+    assert len(writer.written()) == 1
 
 
 def extract_slowly(flags, delay):

@@ -62,6 +62,8 @@ def first_line(error: object, length: int = 100) -> str:
 
 def printable(text: str) -> str:
     """``text`` with what would steer a terminal (escapes, line breaks, turned directions) spelled out: ``\\x1b``."""
+    if text.isprintable():
+        return text
     return "".join(each if _is_printable(each) else ascii(each)[1:-1] for each in text)
 
 
