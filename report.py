@@ -18,9 +18,7 @@ if __name__ == "__main__":
 import argparse
 import sys
 
-from reporting.classes import class_tables
 from reporting.layouts import method_tables, notes_on_splits, option_tables, sort_rows, summary_tables
-from reporting.paired import paired_tables
 from reporting.provenance import data_digests
 from reporting.runs import DISPLAY_NAMES, Group, find_runs, group_seeds, pool
 from reporting.table_formats import FORMATS
@@ -33,7 +31,6 @@ LAYOUTS = {
     "summary": summary_tables,
     "methods": method_tables,
     "options": option_tables,
-    "classes": class_tables,
 }
 
 
@@ -50,7 +47,7 @@ def main(arguments: list[str] | None = None):
         raise InputError(f"--style {args.style}: nothing is drawn; give --figures or --html as well")
     names = {} if args.format == "csv" and not args.names else parse_names(args.names)
     groups = sort_rows(group_seeds(pool(find_runs(args.folders, args.unfinished, names), args.pool)))
-    tables = paired_tables(groups, args.against) if args.layout == "paired" else LAYOUTS[args.layout](groups)
+    tables = tables_of(args, groups)
     if not tables:
         raise InputError(f"{' '.join(args.folders)}: no two runs of a method differ in an option; use --layout methods")
     show(FORMATS[args.format](tables).split("\n"))
@@ -60,6 +57,19 @@ def main(arguments: list[str] | None = None):
     if drawing:
         against = tables if args.layout == "paired" else []
         show(write_report(groups, summary(groups), args.figures, args.html, args.style, against), aside)
+
+
+def tables_of(args, groups):
+    """The tables of the layout. What needs NumPy and SciPy is imported where it is asked for."""
+    if args.layout == "paired":
+        from reporting.paired import paired_tables
+
+        return paired_tables(groups, args.against)
+    if args.layout == "classes":
+        from reporting.classes import class_tables
+
+        return class_tables(groups)
+    return LAYOUTS[args.layout](groups)
 
 
 def show(lines, file=None):
@@ -73,7 +83,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("folders", nargs="+", help="run folders, or folders with runs somewhere under them")
     parser.add_argument(
         "--layout",
-        choices=[*LAYOUTS, "paired"],
+        choices=[*LAYOUTS, "classes", "paired"],
         default="steps",
         help="steps: accuracy after each step; summary: accuracy, forgetting, seconds, MB kept; methods: methods x"
         " modalities, beside published numbers; options: runs of a method by the options that differ (ablations, memory"

@@ -14,6 +14,7 @@ if __name__ == "__main__":
     enter_environment()
 
 import argparse
+import logging
 import os
 import re
 import shlex
@@ -53,11 +54,14 @@ def main(arguments: list[str] | None = None):
         print(f"Wrote {args.slurm}: an array of {size}, {len(runs) - len(left)} are finished; sbatch {args.slurm}")
     else:
         print(f"{len(runs)} runs, {len(runs) - len(left)} of them finished", flush=True)
-        finish(args, runs, left)
+        finish(args, further, runs, left)
 
 
-def finish(args, runs, left):
+def finish(args, further, runs, left):
     """Do the runs that are left, and say what came of them all."""
+    shared = args.runs_per_gpu > 1 or len(set(args.gpus or ())) < len(args.gpus or ())
+    if shared and "--device_cache" not in further:
+        print("warning: runs share a GPU, whose memory each takes for its own; give each its part by --device_cache GB")
     try:
         failed = run_side_by_side(left, slots(args)) if left else []
     except KeyboardInterrupt:
@@ -119,13 +123,31 @@ def planned(args: argparse.Namespace, further: list[str]) -> list[Run]:
     ]
     if not rows:
         raise InputError(f"--modalities {' '.join(args.modalities)}: not taken by {', '.join(args.methods)}")
-    return [plan(args.dataset, further, *row) for row in rows]
+    logger = logging.getLogger("avcil")
+    logger.addFilter(unsaid := _Unsaid())
+    try:
+        return [plan(args.dataset, further, *row) for row in rows]
+    finally:
+        logger.removeFilter(unsaid)
+
+
+class _Unsaid(logging.Filter):
+    """Lets a message pass once: what is said of one finished run, such as changed code, holds for the others too."""
+
+    def __init__(self):
+        super().__init__()
+        self.messages = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        new = record.getMessage() not in self.messages
+        self.messages.add(record.getMessage())
+        return new
 
 
 def plan(dataset, further, method, classifier, modality, number):
     """The Run of one row; InputError if its options do not fit the method or the data."""
     # Imported here: they need torch, which takes longer to load than wrong arguments to be refused.
-    from dataloader import count_classes
+    from dataloader import count_classes, data_state
     from engine.options import parse, resolve
     from engine.run_folder import RunFolder
 
@@ -138,7 +160,12 @@ def plan(dataset, further, method, classifier, modality, number):
         raise InputError(f"{method}: {error}; choose the methods that take the flag by --methods") from None
     name = f"{method} {classifier} {modality} seed {number}".replace(" linear", "")
     folder = RunFolder(options, learner)
-    return Run(name, [sys.executable, TRAIN, *flags], folder.path, finished=folder.finished() is not None)
+    results = folder.finished()
+    if results:
+        # Where only the features can tell whether the results are still those of the data, the run itself looks.
+        state = data_state(dataset, options.modality, options.data_root, options.splits)
+        results = folder.check_still_holds(results, state)
+    return Run(name, [sys.executable, TRAIN, *flags], folder.path, finished=bool(results))
 
 
 def slots(args: argparse.Namespace) -> list[dict[str, str]]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from engine.run_files import RunResults
 from reporting.published import SHARED_IN_RELEASE, SOURCE, find_published, other_settings
 from reporting.runs import DISPLAY_NAMES, Group, differing, mean_and_spread, name_settings, settings, show_value
-from reporting.statistics import task_aware_accuracy
 from reporting.tables import Cell, Column, Table, cell, count_runs, mark_best
 
 # (key of results.json, head of its column, whether higher is better)
@@ -192,6 +191,8 @@ def summary_tables(groups: list[Group]) -> list[Table]:
 
 
 def _summary_table(key, groups):
+    from reporting.statistics import task_aware_accuracy  # not above: other tables do without NumPy
+
     cases = [runs for _, runs in groups]
     cells = [cells_of(measure, cases) for measure in MEASURES]
     aware = [cell(map(task_aware_accuracy, runs)) for runs in cases]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 import run_all
@@ -77,6 +78,24 @@ def test_overwrite_runs_again_and_a_seed_named_twice_runs_once(tmp_path, capsys)
         assert sweep(tmp_path, "--seeds", "0", "0", "--overwrite", methods=FINE_TUNING) == 0
         assert "1 runs, 0 of them finished" in capsys.readouterr().out
     assert len(list((tmp_path / "save").rglob("results.json"))) == 1
+
+
+def test_results_of_data_that_has_changed_since_are_not_taken_for_finished(tmp_path, capsys):
+    folder = tiny.make(tmp_path)
+    assert sweep(tmp_path, methods=FINE_TUNING) == 0
+    feature = folder / "audio_pretrained_feature" / "audio_pretrained_feature_dict.npy"
+    os.utime(feature, (0, 0))  # its content may be another: the run looks, and finds that it is not
+    assert sweep(tmp_path, methods=FINE_TUNING) == 0
+    assert "1 runs, 0 of them finished" in capsys.readouterr().out
+    tiny.change(tmp_path, "audio", lambda arrays: arrays.update({"-test_0_0": -arrays["-test_0_0"]}))
+    assert sweep(tmp_path, methods=FINE_TUNING) == 1
+    assert "the data is not what the run began with" in capsys.readouterr().err
+    classes = np.load(folder / "all_classId_vid_dict.npy", allow_pickle=True).item()
+    classes["test"][0].pop()
+    np.save(folder / "all_classId_vid_dict.npy", classes)
+    with pytest.raises(SystemExit):
+        run_all.main(flags(tmp_path, *FINE_TUNING))
+    assert "the splits have changed since this run" in capsys.readouterr().err
 
 
 def test_a_run_of_another_process_is_waited_for(tmp_path):
