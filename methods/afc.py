@@ -117,7 +117,8 @@ def imprint_proxies(features_by_class: Sequence[torch.Tensor], per_class: int) -
     ``features_by_class``: one (N, D) tensor per class, of unit length. A class with fewer clips than ``per_class`` has
     these as centres, taken in turn. Source: AFC, CVPR 2022 (imprinted weights of Qi et al., CVPR 2018).
     """
-    return torch.cat([_centres(features, per_class) for features in features_by_class])
+    # The published code normalises once more: that changes the last bit, and with it a cluster now and then.
+    return torch.cat([_centres(F.normalize(features, dim=1), per_class) for features in features_by_class])
 
 
 def _centres(features, count):

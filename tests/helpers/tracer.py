@@ -75,8 +75,8 @@ class Tracer:
         return recorded
 
     def _predicted(self, predict):
-        def recorded(learner, split, classes):
-            prediction = predict(learner, split, classes)
+        def recorded(learner, split, *args):
+            prediction = predict(learner, split, *args)
             _, labels, classes_predicted = prediction
             correct = labels == classes_predicted
             if split == "val":
