@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from transformers import VideoMAEConfig, VideoMAEModel
 
+from model.encoders import fbank
 from model.encoders.audiomae import build_audiomae, load_audiomae
 from model.encoders.factory import build_audio_encoder, build_visual_encoder, prepare_audiomae
 from model.encoders.fbank import filter_bank, fit_frames, normalize, read_wav
@@ -118,6 +119,13 @@ def test_wav_is_the_first_channel_less_the_mean_of_all(tmp_path):
         (tmp_path / "damaged.wav").write_bytes(content)
         with pytest.raises(MediaError, match="wav"):
             read_wav(str(tmp_path / "damaged.wav"))
+
+
+def test_sound_of_hours_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = write_wav(tmp_path / "a.wav", np.zeros((2, 1000)), 500)
+    monkeypatch.setattr(fbank, "LARGEST_SOUND", 1999)
+    with pytest.raises(MediaError, match="holds 2 s of sound"):
+        read_wav(str(path))
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from utils.files import check_regular
 FRAMES = 1024  # rows that AudioMAE takes: 10.24 s
 MEL_BINS = 128
 AUDIOSET_MEAN, AUDIOSET_STD = -4.2677393, 4.5689974  # of log-mel values; AudioMAE (NeurIPS 2022), section 4.1
+LARGEST_SOUND = 2**27  # samples of all channels: three hours of one channel at the released rate
 _WINDOW_MS, _SHIFT_MS = 25, 10
 _PREEMPHASIS = 0.97
 _LOWEST_HZ = 20.0
@@ -39,6 +40,8 @@ def read_wav(path: str, expected_rate: int | None = None) -> tuple[torch.Tensor,
                 raise MediaError(f"not a readable wav file (it is {sound.format})")
             if sound.subtype != "PCM_16":
                 raise MediaError(f"the wav file holds {sound.subtype}, expected 16-bit samples")
+            if sound.frames * sound.channels > LARGEST_SOUND:
+                raise MediaError(f"the wav file holds {sound.frames / sound.samplerate:.0f} s of sound; cut it")
             rate, samples = sound.samplerate, sound.read(dtype="int16", always_2d=True)
     except InputError as error:
         raise MediaError(str(error)) from None
@@ -48,7 +51,7 @@ def read_wav(path: str, expected_rate: int | None = None) -> tuple[torch.Tensor,
         raise MediaError("the wav file ends early")
     if expected_rate and rate != expected_rate:
         raise MediaError(f"the wav file is at {rate} Hz, others are at {expected_rate}; extract the sound again")
-    waveform = torch.from_numpy(samples.astype(np.float32) / 32768)
+    waveform = torch.from_numpy(samples.astype(np.float32)).div_(32768)
     return waveform[:, 0] - waveform.mean(), rate
 
 
