@@ -26,7 +26,6 @@ from features.sources import HDF5Features
 from splits.formats import read_splits
 from tests.helpers import mutations, tiny
 from tests.helpers.make_videos import make_video
-from utils.errors import InputError
 from utils.files import read_json
 
 
@@ -303,15 +302,19 @@ def few_files(folder):
         file["a"] = np.ones(4, np.float32)
 
     def limited(read):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         next_free = os.open(os.devnull, os.O_RDONLY)
         os.close(next_free)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (next_free, 10_000))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_free, hard))
         try:
             read()
         except OSError as error:
-            if "Too many open files" in str(error):
-                raise InputError(str(error)) from None
-            raise
+            if "Too many open files" not in str(error):
+                raise
+        else:
+            raise AssertionError("no file was opened")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     yield "HDF5", lambda: limited(lambda: HDF5Features(path / "audio_features.h5")), 0
     yield "dictionary", lambda: limited(lambda: map_npy_dict(path / "audio_pretrained_feature_dict.npy")), 0

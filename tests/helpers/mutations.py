@@ -127,7 +127,12 @@ def in_child(read, size=0):
     """How ``read()`` ends in a child process: read, refused, or a word for what must not happen."""
     child = os.fork()
     if child == 0:
-        os._exit(_outcome(read, size))
+        code = 2
+        try:
+            code = _outcome(read, size)
+        finally:
+            # The child of a test must not go on with the tests, whatever happens.
+            os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     late = code in (-signal.SIGALRM, -signal.SIGPROF)
     return ENDINGS.get(code, f"took over {SECONDS} s" if late else f"killed by signal {-code}")
