@@ -107,10 +107,11 @@ class IncrementalData(FeatureSizes):
         test, training = videos[self.split == SPLITS.index("test")], videos[self.split == SPLITS.index("train")]
         return float(np.isin(test, training).mean())
 
-    def prefetch(self, clips: np.ndarray) -> None:
-        """Bring the features of ``clips``, which the coming epochs use, as near as they fit."""
+    def prefetch(self, clips: np.ndarray, later: np.ndarray | None = None) -> None:
+        """Bring the features of ``clips``, for the coming epochs, as near as they fit; then those for ``later``."""
         if self.tokens:
-            self.tokens.prefetch(clips, partial(tqdm, desc="Reading features", disable=None, leave=False))
+            later = clips if later is None else later
+            self.tokens.prefetch(clips, later, partial(tqdm, desc="Reading features", disable=None, leave=False))
 
     def local(self, clips: np.ndarray) -> np.ndarray:
         """Those of ``clips`` whose tokens are this process's part; all of them if it is alone."""

@@ -69,8 +69,9 @@ def train(args, method, tasks, device, group, folder):
     tensorboard = None
     if args.tensorboard and folder.is_main:
         tensorboard = TensorBoardLog(folder.file("tensorboard"), args.max_epochs)
-    data = open_run_data(args, method, device, group)
-    description = data.description()
+    with memory_errors(LOWER_MEMORY):
+        data = open_run_data(args, method, device, group)
+        description = data.description()
     with folder.opened(description):
         if folder.is_main:
             log_to_file(folder.file("log.txt"))
@@ -90,7 +91,11 @@ def train(args, method, tasks, device, group, folder):
 def open_run_data(args, method, device, group=None):
     """The data of the run; of several processes each holds its part of the tokens."""
     sharing = group if group and group.world > 1 else None
-    cache = CacheOptions(args.device_cache, args.host_cache, args.num_workers, sharing, PRECISIONS[args.precision])
+    batch_size = max(args.infer_batch_size, args.train_batch_size)
+    if method.replay == "paired":
+        batch_size = max(batch_size, args.train_batch_size + args.exemplar_batch_size)
+    memory = args.device_cache, args.host_cache
+    cache = CacheOptions(*memory, args.num_workers, sharing, PRECISIONS[args.precision], batch_size)
     return open_data(
         args.dataset,
         args.modality,

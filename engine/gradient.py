@@ -119,7 +119,7 @@ class GradientLearner(Learner):
     def fit_task(self, task: Task, log: StepLog) -> None:
         """Train for ``max_epochs``; the network ends as it was after the best one (the first, among equals)."""
         clips = self.training_clips(task), self.exemplars(), self.data.clips("val", task.seen)
-        self.data.prefetch(np.concatenate(clips))
+        self.data.prefetch(np.concatenate(clips), later=self.data.clips("test", task.seen))
         if self.has_teacher and task.index > 0:
             self.cache_teacher(task)
         epochs = EpochState(self, self.milestones(task))

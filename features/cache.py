@@ -3,8 +3,9 @@
 Where they come from changes nothing but the time: every tier gives the same values.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +16,13 @@ from features.tokens import Tokens
 from utils.devices import Group
 from utils.errors import InputError
 
-# What a batch of 384 clips of 8 x 196 x 768 needs beside the features held, with room to spare.
-BATCH_BYTES = 6e9
+# What an update needs on a GPU beside the features held, in sizes of the tokens of its batch: the tokens, their
+# projection and the teacher's keys of replayed clips, within a graph that keeps its memory, and half of it for
+# validation beside that; and bytes for the network, its optimiser and the libraries.
+BATCH_TOKENS, LIBRARY_BYTES = 4, 1e9
 # On a CPU features that are not held are read from the page cache nearly as fast: little is enough.
 CPU_BYTES = 0.5e9
-CLIPS_AT_ONCE = 64
+CLIPS_AT_ONCE, ITEMS_AHEAD = 64, 2
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class CacheOptions:
 
     ``num_workers`` threads read ahead (0: none). Of several processes (``group``) each holds the clips whose number
     modulo their count is its rank. ``dtype``: what tokens are kept and used in, by default that of the file.
+    ``batch_size``: clips of the largest batch, for which ``auto`` leaves room on a GPU.
     """
 
     device_gb: str = "auto"
@@ -35,6 +39,7 @@ class CacheOptions:
     num_workers: int = 1
     group: Group | None = None
     dtype: torch.dtype | None = None
+    batch_size: int = 384
 
 
 class TokenCache:
@@ -47,7 +52,7 @@ class TokenCache:
         self.dtype = options.dtype or self.stored
         self.clip_bytes = self.dtype.itemsize * int(np.prod(shape))
         self.budgets = {
-            "device": device_bytes(options.device_gb, device),
+            "device": device_bytes(options.device_gb, device, options.batch_size * self.clip_bytes),
             "host": host_bytes(options.host_gb, device),
         }
         self.caches = {}
@@ -57,13 +62,20 @@ class TokenCache:
         """Those of ``clips`` whose tokens this process reads."""
         return clips if self.group is None else clips[clips % self.group.world == self.group.rank]
 
-    def prefetch(self, clips: np.ndarray, progress: Callable) -> None:
-        """Hold ``clips``, those of a step, on the device, or if there are too many on the host, or not at all."""
-        clips = self.local(np.unique(clips))
-        for tier in ("device", "host") if self.device.type == "cuda" else ("device",):
-            if len(clips) * self.clip_bytes <= self.budgets[tier]:
-                self._cache(tier, len(clips)).hold(clips, self.read, progress)
-                return
+    def prefetch(self, clips: np.ndarray, later: np.ndarray, progress: Callable) -> None:
+        """Hold ``clips``, those of a step, on the device, or if there are too many on the host, or not at all.
+
+        ``later``: clips that are used once at its end, and held as well where there is room.
+        """
+        clips, later = self.local(np.unique(clips)), self.local(np.unique(later))
+        tiers = ("device", "host") if self.device.type == "cuda" else ("device",)
+        chosen = next((tier for tier in tiers if len(clips) * self.clip_bytes <= self.budgets[tier]), None)
+        for tier in set(self.caches) - {chosen}:
+            del self.caches[tier]  # of an earlier step: its memory is needed, and its place is not where to look
+        if chosen:
+            together = np.union1d(clips, later)
+            clips = together if len(together) * self.clip_bytes <= self.budgets[chosen] else clips
+            self._cache(chosen, len(clips)).hold(clips, self.read, progress, self.threads)
 
     def has_room_for(self, size: int) -> bool:
         """Whether ``size`` bytes more fit into the device's budget beside the clips held."""
@@ -162,17 +174,21 @@ class TierCache:
     def holds(self, clips: np.ndarray) -> bool:
         return bool((self.row_of[clips] >= 0).all())
 
-    def hold(self, clips: np.ndarray, read: Callable, progress: Callable) -> bool:
-        """Make room for ``clips`` and fill it by ``read(clips) -> tensor``; False, and nothing done, if too many."""
+    def hold(self, clips: np.ndarray, read: Callable, progress: Callable, threads: Executor | None = None) -> bool:
+        """Make room for ``clips`` and fill it by ``read(clips) -> tensor``, which ``threads`` do meanwhile.
+
+        False, and nothing done, if they are too many.
+        """
         clips = np.unique(clips)
         if len(clips) > self.capacity:
             return False
         missing = clips[self.row_of[clips] < 0]
         rows = self._free_rows(len(missing), keep=clips)
-        for start in progress(range(0, len(missing), CLIPS_AT_ONCE)):
-            part = slice(start, start + CLIPS_AT_ONCE)
-            values = read(missing[part]).to(self.values.device).to(self.values.dtype)
-            self.values[torch.from_numpy(rows[part]).to(self.values.device)] = values
+        starts = range(0, len(missing), CLIPS_AT_ONCE)
+        parts = [missing[start : start + CLIPS_AT_ONCE] for start in starts]
+        for start, values in zip(progress(starts), in_turn(read, parts, threads), strict=True):
+            part = torch.from_numpy(rows[start : start + CLIPS_AT_ONCE]).to(self.values.device)
+            self.values.index_copy_(0, part, values.to(self.values.device).to(self.values.dtype))
         self.row_of[missing] = rows
         self.row_on_device = torch.from_numpy(self.row_of).to(self.values.device, copy=True)
         return True
@@ -195,12 +211,26 @@ class TierCache:
         return free[:count]
 
 
-def device_bytes(text: str, device: torch.device) -> float:
-    """Bytes for features on ``device``: ``text`` is a number of GB, or ``auto``, what is free but for batches."""
+def in_turn(function: Callable, items: list, threads: Executor | None) -> Iterator:
+    """``function`` of each of ``items``, in their order; a few are worked on in ``threads`` while one is used."""
+    pending = deque()
+    for item in items:
+        pending.append(threads.submit(function, item) if threads else item)
+        if len(pending) > ITEMS_AHEAD or not threads:
+            yield pending.popleft().result() if threads else function(pending.popleft())
+    while pending:
+        yield pending.popleft().result()
+
+
+def device_bytes(text: str, device: torch.device, batch_bytes: float) -> float:
+    """Bytes for features on ``device``: ``text`` is a number of GB, or ``auto``, what is free but for batches.
+
+    ``batch_bytes``: of the tokens of the largest batch.
+    """
     if text != "auto":
         return _gigabytes("--device_cache", text)
     if device.type == "cuda":
-        return max(0, torch.cuda.mem_get_info(device)[0] - BATCH_BYTES)
+        return max(0, torch.cuda.mem_get_info(device)[0] - BATCH_TOKENS * batch_bytes - LIBRARY_BYTES)
     return min(CPU_BYTES, available() / 4)
 
 
