@@ -163,7 +163,7 @@ def compute_loss(network, teacher, audio, visual, batch, start, case):
 
 
 def resident_update(clips, replayed, positions=196, classes=14, width=768, times=5):
-    """Seconds of one update of AV-CIL with a teacher on ``clips`` that are on the GPU already, of its second step."""
+    """Seconds of one update of AV-CIL on ``clips`` that are on the GPU already; with a teacher if some are replayed."""
     audio = torch.randn(clips, width, device="cuda")
     visual = torch.randn(clips, 8 * positions, width, device="cuda")
     label = torch.arange(clips, device="cuda") % (classes // 2)
@@ -175,7 +175,8 @@ def resident_update(clips, replayed, positions=196, classes=14, width=768, times
         if number == 1:  # the first warms up
             torch.cuda.synchronize()
             started = time.perf_counter()
-        loss = compute_loss(network, teacher, audio, visual, Pair(label, clips - replayed), classes // 2, case)
+        batch = Pair(label, clips - replayed)
+        loss = compute_loss(network, teacher if replayed else None, audio, visual, batch, classes // 2, case)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
