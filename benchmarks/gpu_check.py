@@ -58,7 +58,10 @@ def main():
     parser.add_argument("--json", metavar="FILE", help="write the table there as well")
     args = parser.parse_args()
     if not torch.cuda.is_available():
-        print("error: no CUDA device here, so nothing to check; on a machine with a GPU: sh run_gpu_check.sh")
+        print(
+            "error: no CUDA device here, so nothing to check; on a machine with a GPU: sh run_gpu_check.sh",
+            file=sys.stderr,
+        )
         sys.exit(2)
     ceilings, rows = {}, []
     with tempfile.TemporaryDirectory() as folder:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from benchmarks.cuda_events import Counts, add_trace
 from tests.helpers.shared import REPO, shared
@@ -94,3 +95,12 @@ def test_profiler_traces_are_counted_as_the_host_sees_them():
     )
     expected = {"kernels": 1, "triton": 1, "products": 1, "copies": 1, "syncs": 1, "graphs": 1}
     assert counts.totals() == expected | {"bytes": {"Memcpy HtoD": 96}}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_check_without_a_gpu_says_so_in_one_line():
+    environment = os.environ | {"PYTHON": sys.executable}
+    command = ["sh", REPO / "run_gpu_check.sh"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == "" and done.stderr.count("\n") == 1 and done.stderr.startswith("error: no CUDA device")
