@@ -21,7 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.datasets import load_digits
 from tqdm import tqdm
 
 from extraction.ffmpeg import find_ffmpeg
@@ -107,6 +106,8 @@ def main(arguments=None):
     parser.add_argument("--test", type=positive, default=30, help="clips per class for test")
     parser.add_argument("--seed", type=seed, default=0, help="seed of the choice of clips")
     args = parser.parse_args(arguments)
+    from sklearn.datasets import load_digits  # here: it takes seconds to load
+
     digits = load_digits()
     clips = choose(digits.target, {"train": args.train, "val": args.val, "test": args.test}, args.seed)
     videos = os.path.join(args.raw_root, DATASET, "videos")

@@ -21,7 +21,6 @@ import torch
 from engine.trained import load_trained
 from features.store import open_features
 from model.encoders.frames import read_frames
-from reporting.attention_figure import Row, draw_attention
 from splits.formats import read_splits
 from utils.command_line import DATA_ROOT, RAW_ROOT, OneLineParser, not_negative
 from utils.datasets import dataset_folder, find_dataset
@@ -33,6 +32,8 @@ SIDE = 224  # pixels of the square that the encoders see
 @command
 def main(arguments=None):
     args = parse(arguments)
+    from reporting.attention_figure import draw_attention  # matplotlib, once the command line is known to be right
+
     rows = [row for run in args.run for row in rows_of(run, args)]
     dataset = load_trained(args.run[0]).args.dataset
     pictures = frames_of(args, dataset, len(rows[0].temporal))
@@ -65,6 +66,8 @@ def rows_of(run, args):
 
 @torch.no_grad()
 def row_of(trained, args):
+    from reporting.attention_figure import Row
+
     if trained.args.modality != "audio-visual" or not hasattr(trained.learner, "network"):
         raise InputError(f"{trained.folder}: {trained.args.modality} runs of {trained.args.method} have no attention")
     folder = dataset_folder(args.data_root or trained.args.data_root or DATA_ROOT, trained.args.dataset)

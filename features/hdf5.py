@@ -1,14 +1,19 @@
 """HDF5 files read for what they hold themselves: nothing that lies elsewhere is followed, errors are named right."""
 
+from __future__ import annotations
+
 import errno
 import os
 import re
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from utils.errors import InputError, first_line, printable
 from utils.files import check_regular
+
+if TYPE_CHECKING:  # else where it is used: few runs read HDF5, and all would wait for it
+    import h5py
 
 # What h5py raises on files and entries that are damaged.
 DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError)
@@ -25,6 +30,8 @@ def open_hdf5(path: str | os.PathLike, cure: str) -> h5py.File:
 
     OSError, named as what it is, for what is not the file's fault: too many open files, no permission, the disk.
     """
+    import h5py
+
     try:
         check_regular(path)
         return h5py.File(path, "r")
@@ -50,6 +57,8 @@ def own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
 
     InputError naming what it is instead: a link, a group, values that lie in other files.
     """
+    import h5py
+
     # Asked before anything is opened: a link may lead to any file, or to a pipe that never answers.
     link = file.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):

@@ -10,7 +10,6 @@ import uuid
 from contextlib import ExitStack
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from features.hdf5 import DAMAGED, explain, names_in, open_hdf5, own_dataset, plain_attributes
@@ -50,6 +49,8 @@ class FeatureWriter:
 
     def write_part(self, features: dict[str, np.ndarray]):
         """Store ``features``, id -> array, all or nothing."""
+        import h5py  # here, as in features/hdf5.py
+
         self.parts.mkdir(exist_ok=True)
         # A name of its own: writers on other machines need not be asked.
         with atomic_path(self.parts / f"{uuid.uuid4().hex}.h5") as aside, h5py.File(aside, "w") as file:
@@ -62,6 +63,8 @@ class FeatureWriter:
 
         Needs free space for the whole; the old file and the parts go only when the new one is there.
         """
+        import h5py
+
         parts = self._part_files()
         if not parts:
             return len(self.merged())
