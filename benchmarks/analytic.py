@@ -1,86 +1,63 @@
 #!/usr/bin/env python3
-"""Seconds of the closed form beside SciPy's and scikit-learn's ridge on the same matrices.
+"""Processor seconds, memory and accuracy of a run of the closed form, beside those of another version of the project.
 
-    python benchmarks/analytic.py --clips 3304 --expansion 8192
+    git worktree add ../before 4b03525
+    python benchmarks/analytic.py --before ../before
 
-One side learns ``--steps`` parts one after another and solves for ``--penalties`` penalties after each; the others get
-all clips of all steps so far anew each time, which is what they need. Also says how far the weights are apart.
+makes 100 classes of 50 clips (8 frames x 4 positions x 768) and learns them in 10 steps with each version, in turn.
 """
 
 import argparse
+import json
 import os
+import subprocess
 import sys
-import time
+import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-import numpy as np
-import scipy.linalg
-import torch
-from sklearn.linear_model import Ridge
-
-from model.ridge import LeastSquares
+from benchmarks.feature_sets import Kind, make, write
+from utils.command_line import PROJECT
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--clips", type=int, default=3304, help="of AVE: 3304")
-    parser.add_argument("--classes", type=int, default=28)
-    parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--expansion", type=int, default=8192)
-    parser.add_argument("--penalties", type=int, default=2)
+    parser.add_argument("--before", help="folder of another version; default: this one alone")
+    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--clips", type=int, default=50, help="training clips of a class")
+    parser.add_argument("--width", type=int, default=768, help="dimensions of a feature")
+    parser.add_argument("--expansion", type=int, help="random features; default: each version's own")
+    parser.add_argument("--repetitions", type=int, default=1)
     args = parser.parse_args()
-    generator = torch.Generator().manual_seed(0)
-    phi = torch.randn(args.clips, args.expansion, generator=generator, dtype=torch.float64).relu()
-    label = torch.arange(args.clips) * args.classes // args.clips
-    sides = {"ours": ours, "SciPy": scipys, "scikit-learn": sklearns}
-    gammas = [10.0 * 10**power for power in range(args.penalties)]
-    print(f"{args.clips} clips, {args.expansion} features, {args.steps} steps, {torch.get_num_threads()} threads")
-    weights = {}
-    for name, side in sides.items():
-        started = time.perf_counter()
-        weights[name] = side(phi, label, args, gammas)
-        elapsed = time.perf_counter() - started
-        apart = np.abs(weights[name] - weights["ours"]).max() / np.abs(weights["ours"]).max()
-        print(f"{name:14}{elapsed:8.1f} s   weights apart from ours: {apart:.1e}", flush=True)
+    kind = Kind(classes=args.classes, train=args.clips, val=10, test=10, width=args.width, audio=8.0, visual=8.0)
+    versions = {"now": PROJECT} | ({"before": args.before} if args.before else {})
+    with tempfile.TemporaryDirectory() as folder:
+        write(os.path.join(folder, "made"), *make(kind, seed=0))
+        print(f"{'version':10}{'CPU s':>8}{'peak MB':>10}{'kept MB':>10}{'last':>8}{'mean':>8}")
+        for _ in range(args.repetitions):
+            for name, project in versions.items():
+                print(f"{name:10}{line(project, folder, args)}", flush=True)
 
 
-def parts(label, args):
-    return torch.arange(len(label)).tensor_split(args.steps)
-
-
-def ours(phi, label, args, gammas):
-    sums = LeastSquares(args.expansion)
-    sums.grow(args.classes)
-    for rows in parts(label, args):
-        sums.add(phi[rows], label[rows])
-        solve = sums.solver()
-        for gamma in gammas:
-            weights = solve(gamma)
-    return weights.numpy()
-
-
-def so_far(phi, label, args):
-    """All clips up to each step, and their one-hot classes."""
-    one_hot = torch.nn.functional.one_hot(label, args.classes).double().numpy()
-    for rows in parts(label, args):
-        stop = int(rows[-1]) + 1
-        yield phi[:stop].numpy(), one_hot[:stop]
-
-
-def scipys(phi, label, args, gammas):
-    for x, y in so_far(phi, label, args):
-        gram, cross = x.T @ x, x.T @ y
-        for gamma in gammas:
-            weights = scipy.linalg.solve(gram + gamma * np.eye(len(gram)), cross, assume_a="pos")
-    return weights
-
-
-def sklearns(phi, label, args, gammas):
-    for x, y in so_far(phi, label, args):
-        for gamma in gammas:
-            weights = Ridge(alpha=gamma, fit_intercept=False, solver="cholesky").fit(x, y).coef_.T
-    return weights
+def line(project, folder, args):
+    """The figures of one run of the version in the folder ``project``."""
+    command = [sys.executable, "train_incremental.py", "--method", "analytic", "--dataset", "made", "--overwrite"]
+    command += ["--data_root", folder, "--run_dir", os.path.join(folder, "run")]
+    command += ["--classes_per_step", str(args.classes // args.steps)]
+    command += ["--expansion", str(args.expansion)] if args.expansion else []
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{project}: the run ended with code {process.returncode}")
+    with open(os.path.join(folder, "run", "results.json"), encoding="utf-8") as file:
+        results = json.load(file)
+    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    accuracy = [100 * results[name] for name in ("last_accuracy", "mean_accuracy")]
+    sizes = [peak / 1e6, results["kept_bytes_per_step"][-1] / 1e6]
+    seconds = used.ru_utime + used.ru_stime
+    return f"{seconds:8.1f}{sizes[0]:10.0f}{sizes[1]:10.1f}{accuracy[0]:8.1f}{accuracy[1]:8.1f}"
 
 
 if __name__ == "__main__":

@@ -1,33 +1,58 @@
 """Analytic learning: ridge regression on fixed features, in closed form, without exemplars or epochs.
 
-After ACIL (Zhuang et al., NeurIPS 2022), DS-AL (AAAI 2024) and MMAL. Old classes are not forgotten because the solution
-is that of all clips seen so far together, whatever the order in which they came.
+After ACIL (Zhuang et al., NeurIPS 2022). Old classes are not forgotten because the solution is that of all clips seen
+so far together, whatever the order in which they came. A clip is seen in several views (its sound; its sound beside its
+tokens, pooled in several ways), and each view has its own random features, sums and regressions:
+
+    view x of a clip  ->  phi = relu(random directions . x)  ->  G = sum phi phi^T,  Q = sum phi y^T
+    W(penalty) = (G + penalty)^-1 Q        scores = sum over views and penalties of  share x phi W(penalty)
+
+The shares, which decide how much sound and sight count and how strongly each view is penalised, are fitted anew after
+each step to the validation clips of the classes seen. docs/closed_form.md has reasons, sources and figures.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from dataloader import Batch, IncrementalData
 from engine.gradient import GradientLearner
 from engine.learner import Learner
+from engine.step_log import StepLog
+from engine.tasks import Task
 from model.analytic_features import AnalyticFeatures
-from model.ridge import LeastSquares
+from model.random_features import UNIT, RandomFeatures
+from model.ridge import RidgeMixture
 from utils.command_line import not_negative, not_negative_number, positive, positive_number
 
 CLASS_SIZE = 100  # clips of a class that count as much as without --balance
+CLIPS_AT_ONCE = 4096  # whose features are held before they enter the sums
+KEPT_BYTES = 2e9  # of features of validation and test clips, which stay the same over the steps
+TRAIN = 0  # in data.split
 
 
 class Analytic(Learner):
     @classmethod
-    def add_options(cls, group):
-        group.add_argument("--expansion", type=positive, default=8192, help="random ReLU features")
+    def needs_tokens(cls, modality: str) -> bool:
+        return modality != "audio"  # their extremes, in visual runs too
+
+    @classmethod
+    def add_options(cls, group: Any) -> None:
         group.add_argument(
-            "--gamma",
+            "--expansion",
+            type=positive,
+            default=7680,
+            help="random ReLU features of a single view; of k views each has 1/sqrt(k) as many: the same memory",
+        )
+        group.add_argument(
+            "--penalties",
             type=positive_number,
             nargs="+",
-            default=[10.0, 100.0, 1000.0, 10000.0],
-            help="ridge penalties to choose from by validation",
+            default=[0.25, 0.015625],
+            help="ridge penalties to mix, where 1 counts as much as a clip",
         )
         group.add_argument("--heads", type=not_negative, default=4, help="closed-form attention heads over tokens")
         group.add_argument("--sharpness", type=not_negative_number, default=3.0, help="of the attention of the heads")
@@ -44,111 +69,144 @@ class Analytic(Learner):
             help="what is expanded: the features themselves, those of a network trained in step 0, or both",
         )
 
-    def __init__(self, args, data, device):
+    def __init__(self, args: Any, data: IncrementalData, device: torch.device):
         super().__init__(args, data, device)
-        self.features = AnalyticFeatures(args.heads, args.sharpness)
+        self.views = AnalyticFeatures(args.heads, args.sharpness, data.visual_shape, args.seed, device)
         self.trunk = None if args.analytic_trunk == "raw" else GradientLearner(args, data, device)
-        self.sums = LeastSquares(args.expansion, device)
-        self.gamma = self.weights = self.random = None
+        self.expansions = []  # model.random_features.RandomFeatures of each view
+        self.ridge = self.weights = self.mixture = None
+        self.kept = {}  # clip -> its features
 
-    def fit_task(self, task, log):
-        clips, val = self.data.clips("train", task.new), self.data.clips("val", task.seen)
+    def fit_task(self, task: Task, log: StepLog) -> None:
+        clips = self.data.clips("train", task.new)
         if task.index == 0:
-            self._fit_features(task, log, clips)
-        self.sums.grow(task.stop)
-        self._add(clips)
-        self._choose_weights(val)
+            self._fit_views(task, log, clips)
+        self._add(clips, task.stop)
+        self._solve(self.data.clips("val", task.seen))
 
-    def scores(self, batch):
-        return self._expanded(batch) @ self.weights
+    @torch.no_grad()
+    def scores(self, batch: Batch) -> torch.Tensor:
+        return self._features(batch).double() @ self.weights.double()
 
-    def _fit_features(self, task, log, clips):
+    def _fit_views(self, task, log, clips):
+        """Measure scales and heads on the first step's clips; with a trunk, train the network too."""
         if self.trunk:
             self.trunk.begin_task(task)
             self.trunk.fit_task(task, log)
-        if self.args.analytic_trunk != "avcil":
-            self.features.fit(lambda: self._batches(clips))
+        if self.args.analytic_trunk == "avcil":
+            return
+        vectors = self.views.fit(lambda: self._batches(clips))
+        if not self.trunk:  # pooled already: these clips' tokens need not be looked at again
+            for rows in np.array_split(np.arange(len(clips)), len(self._plan(clips))):
+                part = {name: values[rows] for name, values in vectors.items()}
+                self._keep(clips[rows], self._expand(self.views(part), self._clip_weight(clips[rows])))
+
+    def _add(self, clips, num_classes):
+        """Take ``clips`` into the sums; of several processes each adds a part of them, and all get the whole."""
+        group = self.data.group
+        for chunk in np.split(clips, range(CLIPS_AT_ONCE, len(clips), CLIPS_AT_ONCE)):
+            features, label = self._features_and_labels(chunk)
+            self.ridge = self.ridge or self._new_ridge()
+            self.ridge.grow(num_classes)
+            if group is None:
+                self.ridge.add(features, label)
+            else:
+                part = self._new_ridge()
+                part.grow(num_classes)
+                part.add(features[group.rank :: group.world], label[group.rank :: group.world])
+                part.all_reduce(group)
+                self.ridge.merge(part)
+        for clip in clips:
+            self.kept.pop(clip, None)
+
+    def _solve(self, clips):
+        """Solve for all penalties, and mix the solutions as does best on the validation ``clips``."""
+        penalties = [penalty * UNIT**2 for penalty in self.args.penalties]
+        features, label = self._features_and_labels(clips)
+        weights, self.mixture = self.ridge.solve(penalties, features, label, self._class_weight())
+        self.weights = weights.float()
+
+    def _new_ridge(self):
+        return RidgeMixture([expansion.width for expansion in self.expansions], self.device)
+
+    def _plan(self, clips):
+        size = self.args.infer_batch_size
+        return [clips[start : start + size] for start in range(0, len(clips), size)]
 
     def _batches(self, clips):
-        size = self.args.infer_batch_size
-        plan = [clips[start : start + size] for start in range(0, len(clips), size)]
+        plan = self._plan(clips)
         return tqdm(self.data.batches(plan), "Features", len(plan), unit="batch", disable=None, leave=False)
 
     @torch.no_grad()
-    def _add(self, clips):
-        """Take ``clips`` into the sums; of several processes each takes a part, and all get the whole."""
-        group = self.data.group
-        found = self.sums if group is None else LeastSquares(self.args.expansion, self.device)
-        found.grow(self.sums.cross.shape[1])
-        weights = self._class_weights(clips)
-        for batch in self._batches(clips):
-            mine = slice(None) if group is None else slice(group.rank, None, group.world)
-            label = batch.label[mine]
-            found.add(self._expanded(batch)[mine], label, weight=None if weights is None else weights[label])
-        if group is not None:
-            found.gram, found.cross = group.sum(found.gram), group.sum(found.cross)
-            found.count = len(clips)
-            self.sums.merge(found)
+    def _features_and_labels(self, clips):
+        parts = [(self._features(batch), batch.label) for batch in self._batches(clips)]
+        return (torch.cat(each) for each in zip(*parts, strict=True))
 
-    def _class_weights(self, clips):
-        """How much a clip of each class counts, (classes,) float64, or None: all the same.
+    def _features(self, batch):
+        """Random features of a batch (B, E) int16, those of all views side by side."""
+        if batch.clip is None:
+            return self._expand(self._views_of(batch))
+        if all(clip in self.kept for clip in batch.clip):
+            return torch.stack([self.kept[clip] for clip in batch.clip])
+        if (self.data.split[batch.clip] == TRAIN).any():
+            return self._expand(self._views_of(batch), self._clip_weight(batch.clip))
+        features = self._expand(self._views_of(batch))
+        self._keep(batch.clip, features)
+        return features
+
+    def _views_of(self, batch):
+        views = {} if self.args.analytic_trunk == "avcil" else self.views(self.views.vectors(batch))
+        if self.trunk:
+            self.trunk.network.eval()
+            views["network"] = F.normalize(self.trunk.forward(self.trunk.network, batch)["feature"].double(), dim=1)
+        return views
+
+    def _expand(self, views, weight=None):
+        if not self.expansions:
+            width = max(1, int(self.args.expansion / len(views) ** 0.5))
+            self.expansions = [
+                RandomFeatures(x.shape[1], width, self.args.seed * len(views) + number, self.device)
+                for number, x in enumerate(views.values())
+            ]
+        parts = zip(self.expansions, views.values(), strict=True)
+        return torch.cat([expansion(x, weight) for expansion, x in parts], 1)
+
+    def _keep(self, clips, features):
+        if (len(self.kept) + len(clips)) * features[:1].nbytes <= KEPT_BYTES:
+            self.kept.update(zip(clips, features, strict=True))
+
+    def _class_weight(self):
+        """The square root of what a clip of each class counts, (classes,) float64, or None: all count the same.
 
         A class comes whole within one step, so that its size is known and never changes.
         """
         if not self.args.balance:
             return None
-        sizes = np.bincount(self.data.label[clips]).clip(1)
-        return torch.from_numpy((CLASS_SIZE / sizes) ** self.args.balance).to(self.device)
+        sizes = np.bincount(self.data.label[self.data.split == TRAIN])
+        return torch.from_numpy((CLASS_SIZE / sizes) ** (self.args.balance / 2)).to(self.device)
 
-    @torch.no_grad()
-    def _choose_weights(self, clips):
-        """Solve for each penalty in question, and keep what does best on ``clips``; of equals the larger penalty."""
-        found = [(self._expanded(batch), batch.label) for batch in self._batches(clips)]
-        phi, label = (torch.cat(parts) for parts in zip(*found, strict=True))
-        best, solve = (-1.0, 0.0), self.sums.solver()
-        for gamma in self._penalties():
-            weights = solve(gamma)
-            accuracy = float(((phi @ weights).argmax(1) == label).double().mean())
-            if (accuracy, gamma) > best:
-                best, self.weights = (accuracy, gamma), weights
-        self.gamma = best[1]
+    def _clip_weight(self, clips):
+        """What the features of training clips are multiplied by, (n,), or None."""
+        weight = self._class_weight()
+        return None if weight is None else weight[self.data.labels[torch.from_numpy(clips)]]
 
-    def _penalties(self):
-        """All of them at first, then the last choice and the next larger: with more clips the sums only grow."""
-        grid = sorted(self.args.gamma)
-        if self.gamma is None:
-            return grid
-        place = grid.index(self.gamma)
-        return grid[place : place + 2]
+    def state(self) -> dict:
+        return {
+            "views": self.views.state(),
+            "trunk": self.trunk.state() if self.trunk else None,
+            "weights": self.weights,
+            "mixture": self.mixture,
+        }
 
-    def _expanded(self, batch):
-        """Random ReLU features (B, E) float64 of a batch."""
-        parts = [] if self.args.analytic_trunk == "avcil" else [self.features(batch)]
-        if self.trunk:
-            self.trunk.network.eval()
-            parts.append(F.normalize(self.trunk.forward(self.trunk.network, batch)["feature"].double(), dim=1))
-        rows = torch.cat(parts, 1)
-        if self.random is None:
-            self.random = self._random_directions(rows.shape[1])
-        return torch.relu(rows @ self.random)
-
-    def _random_directions(self, width):
-        generator = torch.Generator().manual_seed(self.args.seed)
-        drawn = torch.randn(width, self.args.expansion, generator=generator, dtype=torch.float64)
-        return (drawn / width**0.5).to(self.device)
-
-    def state(self):
-        trunk = self.trunk.state() if self.trunk else None
-        return {"features": self.features.state(), "trunk": trunk, "weights": self.weights, "gamma": self.gamma}
-
-    def load_state(self, state):
-        self.features.load_state(state["features"], self.device)
+    def load_state(self, state: dict) -> None:
+        self.views.load_state(state["views"])
         if self.trunk:
             self.trunk.load_state(state["trunk"])
-        self.weights, self.gamma = state["weights"].to(self.device), state["gamma"]
+        self.weights, self.mixture = state["weights"].to(self.device), state["mixture"]
 
-    def resume_state(self):
-        return self.sums.state()
+    def resume_state(self) -> dict:
+        return self.ridge.state() if self.ridge else {"sums": []}
 
-    def load_resume_state(self, state):
-        self.sums.load_state(state)
+    def load_resume_state(self, state: dict) -> None:
+        self.ridge = RidgeMixture([len(saved["cross"]) for saved in state["sums"]], self.device)
+        self.ridge.load_state(state)

@@ -1,11 +1,14 @@
-"""Vectors for a linear classifier in closed form: both senses, and tokens pooled by what sound and sight share.
+"""The views of a clip that the closed form learns from: sound alone, and sound beside sight pooled in several ways.
 
-No gradient and no label is used. The few directions in which a clip's sound and its mean token vary together (singular
-vectors of their cross-covariance) become heads of attention: a token counts the more, the more it agrees with the sound
-in that direction. All statistics are of the first step's clips and then stay as they are, so that later clips, in any
-order, are seen in the same way.
+No gradient and no label is used. What is measured (means, scales, the directions of the heads) is measured on the
+clips of the first step and then stays as it is, so that later clips, in any order, are seen in the same way. It is
+kept to few digits: the order of the first clips, which changes the last ones, then changes nothing.
+
+Shapes: n clips, F frames, S positions in a frame, D dimensions, R random directions.
 """
 
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -13,124 +16,244 @@ import torch
 from model.sharding import gather_rows
 
 TINY = 1e-6
+DIGITS = 2**12
+DIRECTIONS = 512  # random directions along which extremes are taken
+MOST_POSITIONS = 16  # more of them in a frame are first averaged to a grid of GRID x GRID
+GRID = 2
 
 
 @dataclass
 class Scale:
-    """Mean of columns, and one deviation for all of them (1 where nothing varies), float64.
+    """Mean of columns (D,), and one deviation for all of them, float32.
 
-    One, not one for each: that would raise what hardly varies, mostly noise, to the size of the rest.
+    One, not one for each: that would raise what hardly varies, mostly noise, to the size of the rest. Where nothing
+    varies (one clip) the size of the mean takes its place.
     """
 
     mean: torch.Tensor
     deviation: torch.Tensor
 
     @classmethod
-    def of(cls, rows, squares=None):
+    def of(cls, rows: torch.Tensor, squares: torch.Tensor | None = None) -> "Scale":
         """Of ``rows`` (n, D); with ``squares``, both are means over the parts of each row: E[x] and E[x^2]."""
         rows = rows.double()
         mean = rows.mean(0)
         second = (rows.square() if squares is None else squares.double()).mean(0)
         deviation = (second - mean.square()).clamp_min(0).mean().sqrt()
-        return cls(mean, torch.where(deviation > TINY, deviation, torch.ones_like(deviation)))
+        return cls(mean.float(), _unless_tiny(deviation, mean.square().mean().sqrt()).float())
 
-    def __call__(self, rows):
-        return (rows.double() - self.mean) / self.deviation
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows of mean 0 and length about 1, (n, D) float64."""
+        return (rows.double() - self.mean) / (self.deviation.double() * rows.shape[1] ** 0.5)
 
 
 class AnalyticFeatures:
-    """``features(batch)`` gives (B, D') float64: standardised audio, mean token, and the token pooled by each head.
+    """``views(views.vectors(batch))`` gives the views of a batch's clips: name -> (B, D') float64 of length about 1.
 
-    ``fit`` looks at the clips of the first step, three times where there are heads.
+    ``heads`` are heads of attention over tokens in closed form: the directions in which the sound and the mean token of
+    a clip vary together (singular vectors of their covariance). A token counts the more, the more it agrees with the
+    sound in that direction, by a softmax of ``sharpness`` times the product.
     """
 
-    def __init__(self, heads, sharpness):
-        self.heads, self.sharpness = heads, sharpness
+    def __init__(
+        self,
+        heads: int,
+        sharpness: float,
+        visual_shape: tuple[int, int, int] | None,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ):
+        """``visual_shape`` (F, S, D), or None in runs on sound alone."""
+        self.heads, self.sharpness, self.shape = heads, sharpness, visual_shape
+        self.device = torch.device(device)
+        self.pooling = TokenPooling(visual_shape, seed, device) if visual_shape else None
         self.scales, self.audio_directions, self.token_directions = {}, None, None
 
-    def fit(self, batches):
-        """``batches()`` brings the clips of the first step."""
-        found = [self._senses(batch) for batch in batches()]
-        rows = {name: torch.cat([part[name] for part in found]) for name in found[0]}
-        squares = rows.pop("squares", None)
+    def fit(self, batches: Callable[[], Iterable]) -> dict[str, torch.Tensor]:
+        """Measure the clips of the first step, which ``batches()`` brings; return their ``vectors``, (n, D) each."""
+        parts = [self.vectors(batch) for batch in batches()]
+        rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         self.scales = {name: Scale.of(values) for name, values in rows.items()}
-        if squares is not None and self.heads:
-            self._fit_heads(rows, Scale.of(rows["mean token"], squares), batches)
-
-    def __call__(self, batch):
-        rows = self._senses(batch)
-        if self.token_directions is not None:
-            rows |= self._pooled(batch)
-        return torch.cat([self.scales[name](rows[name]) for name in rows if name != "squares"], 1)
-
-    def _fit_heads(self, rows, of_tokens, batches):
-        audio = self.scales["audio"](rows["audio"])
-        visual = (rows["mean token"].double() - of_tokens.mean) / of_tokens.deviation
-        # A pair of singular vectors has no sign of its own; the product of its projections, which is used, has none.
-        left, _, right = torch.linalg.svd(audio.T @ visual / len(audio), full_matrices=False)
-        left, right = left[:, : self.heads], right[: self.heads].T / of_tokens.deviation
-        self.audio_directions = left / (audio @ left).std(0).clamp_min(TINY)
-        self.token_directions, self.token_origin = right, of_tokens.mean @ right
-        along = [self._of_tokens(batch, lambda tokens, _: _moments(self._token_score(tokens))) for batch in batches()]
-        scale = Scale.of(*torch.cat(along).unbind(1))
-        self.token_directions = right / scale.deviation
-        self.token_origin = of_tokens.mean @ self.token_directions
-        pooled = [self._pooled(batch) for batch in batches()]
-        self.scales |= {name: Scale.of(torch.cat([part[name] for part in pooled])) for name in pooled[0]}
-
-    def _senses(self, batch):
-        """The vectors of each sense; of tokens also the mean of their squares."""
-        rows = {} if batch.audio is None else {"audio": batch.audio}
-        if batch.audio is None:
-            rows["mean token"] = batch.visual.mean()
-        elif batch.visual is not None:
-            moments = self._of_tokens(batch, lambda tokens, _: _moments(tokens))
-            rows["mean token"], rows["squares"] = moments.unbind(1)
+        if "audio" in rows and "mean" in rows and self.heads:
+            self._fit_heads(rows, batches)
+            pooled = [self._pooled_by_heads(batch) for batch in batches()]
+            rows |= {name: torch.cat([part[name] for part in pooled]) for name in pooled[0]}
+            self.scales |= {name: Scale.of(rows[name]) for name in pooled[0]}
         return rows
 
-    def _pooled(self, batch):
-        """The tokens pooled by each head: softmax over a clip's tokens of how well each agrees with the sound."""
-        audio = self.scales["audio"](batch.audio) @ self.audio_directions
+    def vectors(self, batch) -> dict[str, torch.Tensor]:
+        """The vectors (B, D) that views are made of, by name: the sound, and what the tokens are pooled to."""
+        rows = {} if batch.audio is None else {"audio": batch.audio}
+        if batch.visual is not None:
+            rows |= self._of_tokens(batch, lambda tokens, _: self.pooling(tokens))
+        if self.token_directions is not None:
+            rows |= self._pooled_by_heads(batch)
+        return rows
 
-        def pool(tokens, rows):
-            score = self.sharpness * audio[rows][:, None].to(tokens.dtype) * self._token_score(tokens)
-            return torch.softmax(score, 1).transpose(1, 2) @ tokens
+    def __call__(self, rows: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Each view of :meth:`parts_of_views` as one vector: its parts side by side, in their shares of its length."""
+        scaled = {name: self.scales[name](values) for name, values in rows.items() if name != "squares"}
+        views = {}
+        for view, shares in self.parts_of_views().items():
+            total = sum(shares.values())
+            views[view] = torch.cat([(share / total) ** 0.5 * scaled[part] for part, share in shares.items()], 1)
+        return views
 
-        pooled = self._of_tokens(batch, pool)
-        return {f"head {head}": pooled[:, head] for head in range(self.heads)}
+    def parts_of_views(self) -> dict[str, dict[str, float]]:
+        """What each view consists of: view -> {vector: share of its squared length}."""
+        parts = dict.fromkeys((name for name in self.scales if name != "squares"), 1.0)
+        extremes = [name for name in ("token extremes", "frame extremes") if name in parts]
+        heads = {name: 1.0 for name in parts if name.startswith("head")}
+        if not extremes:
+            return {"audio": parts}
+        if "audio" not in parts:
+            return {name: {name: 1.0} for name in ("mean", *extremes)} | {"all": parts}
+        views = {"audio": {"audio": 1.0}, "audio and mean": {"audio": 1.0, "mean": 1.0}}
+        if heads:
+            views["audio and heads"] = {"audio": 1.0, "mean": 1.0} | heads
+        views |= {f"audio and {name}": {"audio": 1.0, name: 1.0} for name in extremes}
+        # In the view of everything, sound, mean and heads together count as much as each of the others.
+        few = {"audio", "mean", *heads}
+        return views | {"all": {name: 1 / len(few) if name in few else 1.0 for name in parts}}
+
+    def _fit_heads(self, rows, batches):
+        of_tokens = Scale.of(rows["mean"], rows["squares"])
+        audio = (rows["audio"].double() - self.scales["audio"].mean) / self.scales["audio"].deviation
+        visual = rows["mean"].double() - of_tokens.mean
+        # A pair of singular vectors has no sign of its own; the product of its projections, which is used, has none.
+        left, _, right = torch.linalg.svd(audio.T @ visual / len(audio), full_matrices=False)
+        left, right = left[:, : self.heads], right[: self.heads].T
+        spread = (audio @ left).square().mean(0).sqrt()
+        self.audio_directions = _rounded(left / _unless_tiny(spread, torch.ones_like(spread)))
+        self.token_directions = _rounded(right).float()
+        self.token_origin = (of_tokens.mean.double() @ self.token_directions.double()).float()
+        along = [self._of_tokens(batch, lambda tokens, _: self._score_moments(tokens)) for batch in batches()]
+        scale = Scale.of(*(torch.cat([part[name] for part in along]) for name in ("mean", "squares")))
+        self.token_directions = _rounded(right / scale.deviation.double()).float()
+        self.token_origin = (of_tokens.mean.double() @ self.token_directions.double()).float()
+
+    def _score_moments(self, tokens):
+        score = self._token_score(tokens)
+        return {"mean": score.mean(1), "squares": score.square().mean(1)}
 
     def _token_score(self, tokens):
-        return tokens @ self.token_directions.to(tokens.dtype) - self.token_origin.to(tokens.dtype)
+        """Along each head, of tokens (n, F, S, D): (n, F x S, heads)."""
+        return tokens.flatten(1, 2) @ self.token_directions - self.token_origin
 
-    @staticmethod
-    def _of_tokens(batch, function):
-        """The rows that ``function(tokens (n, K, D), rows)`` makes of each piece of a batch, put together."""
-        tokens, device = batch.visual, batch.audio.device
-        parts = []
-        for piece in tokens.pieces(device.type):
-            parts.append(function(tokens.take(piece).flatten(1, 2).float(), tokens.batch_rows(piece)))
-        # Of no clip at all, when others hold them, one is made up for the shape.
-        made = torch.cat(parts) if parts else function(torch.zeros(1, 1, tokens.shape[2], device=device), [0])[:0]
-        return gather_rows(made, tokens)
+    def _pooled_by_heads(self, batch):
+        """The tokens pooled by each head: a softmax over a clip's tokens of how well each agrees with the sound."""
+        scale = self.scales["audio"]
+        audio = (batch.audio.double() - scale.mean) / scale.deviation
+        cue = (audio @ self.audio_directions).float()
 
-    def state(self):
+        def pool(tokens, rows):
+            score = self.sharpness * cue[rows][:, None] * self._token_score(tokens)
+            pooled = torch.softmax(score, 1).transpose(1, 2) @ tokens.flatten(1, 2)
+            return {f"head {head}": pooled[:, head] for head in range(pooled.shape[1])}
+
+        return self._of_tokens(batch, pool)
+
+    def _of_tokens(self, batch, function):
+        """What ``function(tokens (n, F, S, D) float32, rows)`` makes of each piece of a batch, by name, put together.
+
+        On a CPU a piece is one clip: a product of matrices may round otherwise when it has more rows.
+        """
+        tokens, parts = batch.visual, []
+        for piece in tokens.pieces(self.device.type):
+            taken, rows = tokens.take(piece), tokens.batch_rows(piece)
+            if self.device.type == "cpu":
+                # A copy begins where memory does, whichever its number.
+                parts += [function(taken[i : i + 1].float().clone(), rows[i : i + 1]) for i in range(len(rows))]
+            else:
+                parts.append(function(taken.float(), rows))
+        if not parts:  # others hold all of the batch's clips: one is made up for the shape
+            made = function(torch.zeros(1, *self.shape, device=self.device), [0])
+            parts = [{name: values[:0] for name, values in made.items()}]
+        return {name: gather_rows(torch.cat([part[name] for part in parts]), tokens) for name in parts[0]}
+
+    def state(self) -> dict:
         scales = {name: [scale.mean, scale.deviation] for name, scale in self.scales.items()}
-        heads = [self.audio_directions, self.token_directions, self.token_origin] if self.heads_fitted else None
+        heads = None
+        if self.token_directions is not None:
+            heads = [self.audio_directions, self.token_directions, self.token_origin]
         return {"scales": scales, "heads": heads}
 
-    def load_state(self, state, device):
-        def here(values):
-            return [value.to(device) for value in values]
+    def load_state(self, state: dict) -> None:
+        def to_device(values):
+            return [value.to(self.device) for value in values]
 
-        self.scales = {name: Scale(*here(values)) for name, values in state["scales"].items()}
+        self.scales = {name: Scale(*to_device(values)) for name, values in state["scales"].items()}
         if state["heads"] is not None:
-            self.audio_directions, self.token_directions, self.token_origin = here(state["heads"])
-
-    @property
-    def heads_fitted(self):
-        return self.token_directions is not None
+            self.audio_directions, self.token_directions, self.token_origin = to_device(state["heads"])
 
 
-def _moments(values):
-    """Means over axis 1 of ``values`` (n, K, D) and of their squares: (n, 2, D)."""
-    return torch.stack((values.mean(1), values.square().mean(1)), 1)
+def _unless_tiny(value, instead):
+    """``value`` where it is more than rounding, otherwise ``instead``, and 1 where that is nothing either."""
+    instead = torch.where(instead > TINY, instead, torch.ones_like(instead))
+    return torch.where(value > TINY * instead, value, instead)
+
+
+def _rounded(values):
+    """``values`` to 12 binary digits of the largest."""
+    step = 2.0 ** torch.log2(values.abs().max().clamp_min(TINY)).ceil() / DIGITS
+    return (values / step).round() * step
+
+
+class TokenPooling:
+    """``pool(tokens)``, tokens (n, F, S, D) float32, gives these vectors of each clip, float32:
+
+    - ``mean``, ``squares`` (n, D): means over all tokens of x and x^2;
+    - ``token extremes`` (n, 2R): maxima and minima over all tokens of u_r . x, u_r (D,) random;
+    - ``frame extremes`` (n, 2R): the same over frames, w_r (positions x D,) seeing a frame's positions side by side;
+    - ``mean frame`` (n, positions x D): the mean over frames, if a frame has several positions;
+    - ``change`` (n, D): the mean absolute difference of successive frames, if there are several.
+
+    Nothing here is learned: the directions come from ``seed`` alone, so that clips of any step are seen alike.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], seed: int, device: torch.device | str = "cpu"):
+        frames, positions, width = shape
+        self.frames, self.positions = frames, positions
+        grid = positions if positions <= MOST_POSITIONS else len(_grid_cells(positions))
+        generator = torch.Generator().manual_seed(seed)
+        self.token_directions = _directions(width, generator, device)
+        self.frame_directions = _directions(grid * width, generator, device)
+
+    def __call__(self, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+        flat, places = tokens.flatten(1, 2), self._places(tokens)
+        pooled = {
+            "mean": flat.mean(1),
+            "squares": flat.square().mean(1),
+            "token extremes": _extremes(flat @ self.token_directions),
+            "frame extremes": _extremes(places.flatten(2) @ self.frame_directions),
+        }
+        if self.positions > 1:
+            pooled["mean frame"] = places.mean(1).flatten(1)
+        if self.frames > 1:
+            pooled["change"] = places.diff(dim=1).abs().mean((1, 2))
+        return pooled
+
+    def _places(self, tokens):
+        """The tokens of each frame, of many positions the means over the cells of a grid: (n, F, <= 16, D)."""
+        if self.positions <= MOST_POSITIONS:
+            return tokens
+        return torch.stack([tokens[:, :, cell].mean(2) for cell in _grid_cells(self.positions)], 2)
+
+
+def _grid_cells(positions):
+    """Positions of each cell: of a square map its quarters, otherwise four runs."""
+    side = math.isqrt(positions)
+    if side * side != positions:
+        return torch.arange(positions).tensor_split(GRID * GRID)
+    rows = torch.arange(positions).view(side, side).tensor_split(GRID)
+    return [cell.flatten() for row in rows for cell in row.tensor_split(GRID, 1)]
+
+
+def _directions(width, generator, device):
+    """(width, R), such that a vector of ``width`` standard normal values has projections of deviation 1."""
+    return (torch.randn(width, DIRECTIONS, generator=generator) / width**0.5).to(device)
+
+
+def _extremes(values):
+    """Maxima and minima over axis 1 of (n, K, R): (n, 2R)."""
+    return torch.cat((values.amax(1), values.amin(1)), 1)

@@ -1,10 +1,15 @@
 """The benchmarks run. What they measure is for people to look at: no test asserts a time."""
 
 import sys
+from dataclasses import replace
 
+import numpy as np
+import pytest
 import torch
 
-from benchmarks import analytic, storage, training
+from benchmarks import analytic, feature_sets, storage, training
+from dataloader import open_data
+from tests.helpers.shared import REPO
 
 
 def test_both_sides_of_training(tmp_path):
@@ -34,7 +39,21 @@ def test_storage(monkeypatch, capsys):
 
 
 def test_analytic(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["analytic.py", "--clips", "60", "--expansion", "90", "--classes", "4"])
+    sizes = ["--classes", "4", "--steps", "2", "--clips", "8", "--width", "16", "--expansion", "90"]
+    monkeypatch.setattr(sys, "argv", ["analytic.py", *sizes, "--before", str(REPO)])
     analytic.main()
-    apart = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()[1:]]
-    assert max(apart) < 1e-8
+    head, now, before = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert head[:3] == ["version", "CPU", "s"] and (now[0], before[0]) == ("now", "before")
+    assert now[3:] == before[3:] and float(now[1]) > 0  # the same version on both sides
+
+
+@pytest.mark.parametrize("name", feature_sets.KINDS)
+def test_feature_sets(tmp_path, name):
+    """Every kind is made alike each time, and opens as data."""
+    kind = replace(feature_sets.KINDS[name], train=3, val=1, test=1)
+    rows, audio, visual = feature_sets.make(kind, seed=0)
+    again = feature_sets.make(kind, seed=0)
+    assert rows == again[0] and all(np.array_equal(visual[clip], again[2][clip]) for clip in visual)
+    feature_sets.write(tmp_path / name, rows, audio, visual)
+    data = open_data(name, data_root=tmp_path)
+    assert data.num_classes == kind.classes and data.visual_shape == (kind.frames, kind.positions, kind.width)
