@@ -1,16 +1,21 @@
 """What a run keeps of its test clips after each step: ids, classes, predictions, scores. No torch is needed."""
 
 import os
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
-from utils.errors import InputError
+from utils.errors import InputError, first_line
 from utils.files import atomic_path
 
 _LEAST = np.finfo(np.float16).min
 _BELOW = -np.finfo(np.float16).smallest_subnormal
+LARGEST = 10**9  # bytes of all arrays
+# What NumPy, zipfile and zlib raise of files that are not what they were.
+DAMAGE = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 HINT = "train again to have it, without --no_scores"
 
 
@@ -57,6 +62,9 @@ def read_scores(folder: str, step: int) -> Scores | None:
     if not os.path.isfile(path):
         return None
     try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > LARGEST:
+                raise ValueError("it unpacks to more than 1 GB")
         with np.load(path, allow_pickle=False) as file:
             clip, label, scores = file["clip"], file["label"], file["scores"]
         ids = np.array(clip.tobytes().decode().split("\n"), dtype=object)
@@ -65,6 +73,6 @@ def read_scores(folder: str, step: int) -> Scores | None:
             raise ValueError("its arrays do not fit one another")
         if label.min() < 0 or label.max() >= scores.shape[1]:
             raise ValueError("its labels are no classes")
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        raise InputError(f"{path}: not readable as scores ({error}); {HINT}") from None
+    except DAMAGE as error:
+        raise InputError(f"{path}: not readable as scores ({first_line(error)}); {HINT}") from None
     return Scores(ids, label, scores)

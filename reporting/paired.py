@@ -100,13 +100,14 @@ def _tables(groups, reference, title):
             rows.append([name, *_cells(each, next(tests), next(marks), key), *more])
         heads = ["method", "pairs", "difference", "95 % from", "95 % to", "wins / ties / losses"]
         heads += ["McNemar p"] if key == "last_accuracy" else []
-        tables.append(Table(f"{head} {title}", [Column(name) for name in heads], rows, (*NOTES, *MORE.get(key, ()))))
+        notes = (*(() if tables else NOTES), *MORE.get(key, ()))
+        tables.append(Table(f"{head} {title}", [Column(name) for name in heads], rows, notes))
     return tables
 
 
 NOTES = (
     "Pairs: runs of one seed and class order. Mean difference ± sample standard deviation, in points; its interval by"
-    " Student's t over the pairs.",
+    " Student's t over the pairs, here and in the tables of other measures.",
     "Marked: differs from 0 at 5 %, corrected by Holm for all rows and measures of these runs.",
 )
 MORE = {
