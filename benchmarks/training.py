@@ -155,7 +155,8 @@ def one_side(side, case, folder, device):
     torch.manual_seed(0)
     if side == "ours" and case.resident:
         our_run(folder, replace(case, epochs=1), device)
-        gc.collect(), torch.cuda.reset_peak_memory_stats()  # its features are in circles of references
+        gc.collect()  # its features are in circles of references
+        torch.cuda.reset_peak_memory_stats()
     started_up = time.perf_counter() - began
     seconds = plain_run(folder, case, device) if side == "plain" else our_run(folder, case, device)
     on_device = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else 0.0
@@ -233,11 +234,10 @@ def our_run(folder, case, device):
         args = resolve(args, data.num_classes)
         make_deterministic(case.precision)
         setup_logging(is_main=False)
-        tasks = make_tasks(data.num_classes, args.classes_per_step)
-        learner = method(args, data, device)
-        description = data.description()
+        learner, tasks = method(args, data, device), make_tasks(data.num_classes, args.classes_per_step)
+        description, shape = data.description(), (8, case.positions, WIDTH)
         if case.resident:
-            data.tokens.read = lambda clips: torch.randn(len(clips), *data.visual_shape, device=device, dtype=dtype)
+            data.tokens.read = lambda clips: torch.randn(len(clips), *shape, device=device, dtype=dtype)
         with RunFolder(args, method).opened(description) as folder:
             return run(learner, tasks, Recorder(folder))["seconds_per_step"]
 

@@ -13,6 +13,8 @@ A program takes one frame of one clip and a block of channels. Each sum is taken
 without atomics: equal inputs, equal bits, whatever was run or compiled before. Triton is loaded with this module.
 """
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
@@ -122,7 +124,14 @@ def gradients_kernel(projected, tokens, audio_key, bias, old_key, old_audio, tot
     tl.store(d_bias + out, tl.sum(sum_bias, 0), channel)
 
 
-def attend(projected, tokens, audio_key, bias, old=None, out=None):
+def attend(
+    projected: torch.Tensor,
+    tokens: torch.Tensor,
+    audio_key: torch.Tensor,
+    bias: torch.Tensor,
+    old: Sequence[torch.Tensor] | None = None,
+    out: Sequence[torch.Tensor] | None = None,
+) -> list[torch.Tensor]:
     """Return total, key, value (B, F, D), and with ``old`` (its key and audio key) old_total and divergence as well.
 
     ``out``: total, key and value to write into. ValueError if a tensor is not contiguous.
@@ -142,7 +151,17 @@ def attend(projected, tokens, audio_key, bias, old=None, out=None):
     return sums
 
 
-def gradients(projected, tokens, audio_key, bias, sums, d_key, d_value, old=None, d_divergence=None):
+def gradients(
+    projected: torch.Tensor,
+    tokens: torch.Tensor,
+    audio_key: torch.Tensor,
+    bias: torch.Tensor,
+    sums: Sequence[torch.Tensor],
+    d_key: torch.Tensor,
+    d_value: torch.Tensor,
+    old: Sequence[torch.Tensor] | None = None,
+    d_divergence: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of ``audio_key`` (B, D) and ``bias`` (D,); that of ``projected`` takes its place in memory.
 
     ``sums`` is what ``attend`` returned; ``d_divergence`` a scalar tensor, that of each divergence.

@@ -12,6 +12,7 @@ Shapes: B clips, F frames, S positions, D width; n of the clips, those whose tok
 import functools
 import importlib
 import warnings
+from collections.abc import Callable
 from types import ModuleType
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from features.tokens import Tokens
 from model.attention import audio_guided_attention
 
 
@@ -54,7 +56,15 @@ class SpatialAttention(NamedTuple):
     distance: torch.Tensor
 
 
-def spatial_attention(audio_key, weight, bias, tokens, precision=None, teacher=None, replayed=None):
+def spatial_attention(
+    audio_key: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    tokens: Tokens,
+    precision: torch.dtype | None = None,
+    teacher: Callable | None = None,
+    replayed: int | None = None,
+) -> SpatialAttention:
     """Attend to the positions of each frame by audio (AV-CIL, ICCV 2023, eq. 1 and 2).
 
     ``audio_key`` (n, D) in (-1, 1) for the n clips whose ``tokens`` (features.tokens.Tokens) are here; ``weight``
