@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -67,7 +69,7 @@ def memory_bytes(learner: Learner, task: Task) -> int:
     return _tensor_bytes(tensors) + len(learner.replayable_clips(task)) * learner.data.clip_bytes
 
 
-def summarise(rows: list[dict], data) -> dict:
+def summarise(rows: list[dict], data: Any) -> dict:
     """All figures of a run from its steps' ``rows``, as fractions, bytes or seconds."""
     accuracy = [row["accuracy"] for row in rows]
     matrix = [row["accuracy_by_task"] for row in rows]

@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import indexed_gzip
 
@@ -79,7 +80,7 @@ class Slice(io.RawIOBase):
 class PersistentFile:
     """A remote file whose reads are tried again, after growing waits. InputError when all were in vain."""
 
-    def __init__(self, file, name: str, size: int):
+    def __init__(self, file: Any, name: str, size: int):
         self.file, self.name, self.size = file, name, size
 
     def seek(self, offset: int):

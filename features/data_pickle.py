@@ -8,6 +8,7 @@ in the number of values and their nesting.
 
 import pickle
 import pickletools
+from typing import Any
 
 import numpy as np
 
@@ -159,7 +160,7 @@ for _method in [name for name in vars(DataUnpickler) if name.startswith("load_")
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, OverflowError, EOFError, pickle.UnpicklingError)
 
 
-def read_data_pickle(file):
+def read_data_pickle(file: Any) -> Any:
     """Build the value of the pickle at the BoundedFile's position; RefusedError or DamagedError if it is no data."""
     try:
         unpickler = DataUnpickler(file)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class PickledArray:
 
     __slots__ = ("value",)
 
-    def build(self, state):
+    def build(self, state: tuple) -> Any:
         _, shape, dtype, fortran, data = state
         if dtype.name == "O":
             if shape not in ((), (len(data),)) or type(data) is not list:
@@ -57,12 +57,12 @@ class PickledDType:
 
     __slots__ = ("name", "order")
 
-    def __init__(self, name, *_):
+    def __init__(self, name: Any, *_):
         if not isinstance(name, str) or not re.fullmatch(r"[<>|=]?([biufSU]\d{1,6}|O8?|\?)", name):
             raise RefusedError(f"holds an array of type {brief(name)}, expected numbers or strings")
         self.order, self.name = "=", name.lstrip("<>|=").replace("O8", "O")
 
-    def build(self, state):
+    def build(self, state: tuple) -> "PickledDType":
         self.order = {"<": "<", ">": ">"}.get(state[1], "=")
         return self
 
@@ -72,7 +72,7 @@ class PickledDType:
         return np.dtype(self.order + self.name)
 
 
-def array_of(data, dtype, shape, order):
+def array_of(data: Any, dtype: PickledDType, shape: tuple, order: str) -> Any:
     if len(shape) > 32 or not all(isinstance(size, int) and size >= 0 for size in shape):
         raise ValueError("the shape of an array is none")
     if isinstance(data, Skipped):
@@ -82,10 +82,10 @@ def array_of(data, dtype, shape, order):
     return np.frombuffer(data, dtype.numpy()).reshape(shape, order=order)
 
 
-def brief(value):
+def brief(value: Any) -> str:
     """Of a text its beginning, of anything else its type: to print lists within lists can take for ever."""
     return repr(value[:40]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
-def scalar(dtype, data):
+def scalar(dtype: PickledDType, data: Any) -> Any:
     return array_of(data, dtype, (), "C").item()

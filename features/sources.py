@@ -38,7 +38,7 @@ class Features:
     checked = False
     means = None
 
-    def __init__(self, path):
+    def __init__(self, path: str):
         self.path = path
         self.attributes = {}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,9 @@ class Tokens:
     clips (utils.devices.Group ``group``); otherwise all. A clip's mean token is Tokens of one frame and position.
     """
 
-    def __init__(self, take: Callable, count: int, shape: tuple, local_rows: np.ndarray | None = None, group=None):
+    def __init__(
+        self, take: Callable, count: int, shape: tuple, local_rows: np.ndarray | None = None, group: Any = None
+    ):
         self.take, self.count, self.shape = take, count, tuple(shape)
         self.local_rows, self.group = local_rows, group
 

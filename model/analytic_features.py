@@ -10,6 +10,7 @@ Shapes: n clips, F frames, S positions in a frame, D dimensions, R random direct
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -81,7 +82,7 @@ class AnalyticFeatures:
             self.scales |= {name: Scale.of(rows[name]) for name in pooled[0]}
         return rows
 
-    def vectors(self, batch) -> dict[str, torch.Tensor]:
+    def vectors(self, batch: Any) -> dict[str, torch.Tensor]:
         """The vectors (B, D) that views are made of, by name: the sound, and what the tokens are pooled to."""
         rows = {} if batch.audio is None else {"audio": batch.audio}
         if batch.visual is not None:

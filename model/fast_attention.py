@@ -102,7 +102,9 @@ def frozen_attention(
     return {"key": keys, "audio_key": audio_key, "temporal": (frame_key * audio_key[:, None]).softmax(1)}
 
 
-def project(tokens, weight, bias, precision=None):
+def project(
+    tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, precision: torch.dtype | None = None
+) -> torch.Tensor:
     """Keys ``tanh(W x + b)`` of tokens (n, F, S, D); the dtype is that of ``bias``, or ``precision``."""
     if precision is None:
         return F.linear(tokens.to(bias.dtype), weight, bias).tanh_()

@@ -3,6 +3,8 @@
 Shapes: B clips, F frames, S positions, D width of visual tokens and of all that is projected, A width of audio.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -62,7 +64,7 @@ class AudioVisualNet(nn.Module):
             feature = torch.relu(self.visual_proj(visual.mean()))
         return {"feature": feature, "logits": self.classifier(feature)}
 
-    def attend(self, audio: torch.Tensor, tokens: Tokens, old=None) -> dict[str, torch.Tensor]:
+    def attend(self, audio: torch.Tensor, tokens: Tokens, old: Any = None) -> dict[str, torch.Tensor]:
         """Pool the visual tokens as the audio directs: ``pooled`` (B, D), and the distances from ``old`` attention."""
         parameters = self.attn_visual_proj.weight, self.attn_visual_proj.bias, self.audio_key(audio)
         weight, bias, key = (replicated(value, tokens.group) for value in parameters)

@@ -135,3 +135,40 @@ def test_few_modules_serve_a_single_other():
 @pytest.mark.parametrize("room", [*ROOMS, "model/encoders", "benchmarks", "tests"])
 def test_each_room_has_a_readme(room):
     assert (REPO / room / "README.md").is_file()
+
+
+# Methods whose form a library's base class gives.
+LIBRARYS = {"error", "find_class", "forward", "readinto"}
+
+
+def borders():
+    """(module, function or method) of what other files import: functions, and the public methods of classes."""
+    names = collections.defaultdict(set)
+    for path in CODE:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module in MODULES:
+                names[node.module] |= {alias.name for alias in node.names}
+    for module, imported in names.items():
+        for node in ast.parse(MODULES[module].read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and node.name in imported:
+                yield f"{module}.{node.name}", node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+            elif isinstance(node, ast.ClassDef) and node.name in imported:
+                methods = [each for each in node.body if isinstance(each, ast.FunctionDef)]
+                for method in methods:
+                    public = not method.name.startswith("_") or method.name == "__init__"
+                    if public and method.name not in LIBRARYS:
+                        arguments = method.args.posonlyargs + method.args.args + method.args.kwonlyargs
+                        yield f"{module}.{node.name}.{method.name}", arguments
+
+
+def test_what_crosses_a_border_has_type_hints():
+    bare = {
+        name: [
+            argument.arg
+            for argument in arguments
+            if argument.annotation is None and argument.arg not in ("self", "cls")
+        ]
+        for name, arguments in borders()
+    }
+    lacking = [f"{name}({', '.join(arguments)})" for name, arguments in sorted(bare.items()) if arguments]
+    assert not lacking, "\n".join(lacking)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from utils.environment import end_interrupted
 
@@ -15,7 +15,7 @@ class InputError(Exception):
     """Something the user gave cannot be used. The message is one line: what, where, and the cure."""
 
 
-def command(main=None, *, after_interrupt=""):
+def command(main: Callable | None = None, *, after_interrupt: str = "") -> Callable:
     """Run ``main()`` as a command: errors of the user's making become one line on stderr.
 
     Exit codes: 0 done, 2 bad input or a file that cannot be read or written, 130 interrupted (``after_interrupt``,

@@ -13,6 +13,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from utils.errors import InputError, first_line
 
@@ -61,7 +62,7 @@ def write_text(path: str | os.PathLike, text: str):
         file.write(text)
 
 
-def write_json(path: str | os.PathLike, value):
+def write_json(path: str | os.PathLike, value: object):
     """Write ``value`` as indented JSON to ``path`` atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
@@ -145,7 +146,7 @@ class RandomAccessFile:
         self.handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self.handle)
 
-    def read_into(self, array, offset: int):
+    def read_into(self, array: Any, offset: int):
         """Fill the C-contiguous ``array`` from ``offset`` on; OSError if the file ends early."""
         view, done = memoryview(array).cast("B"), 0
         while done < len(view):
