@@ -101,12 +101,7 @@ def run(folder, case, device, picture=None):
         fresh = Network(case.modality, stop).to(device)
         if network is not None:
             teacher = copy.deepcopy(network).eval()
-            state = network.state_dict()
-            grown = fresh.state_dict()
-            for name in ("classifier.weight", "classifier.bias"):
-                grown[name][:start] = state[name]
-                state[name] = grown[name]
-            fresh.load_state_dict(state)
+            copy_old(network, fresh, start)
         network = fresh
         train.choose(range(start, stop))
         val.choose(range(stop))
@@ -142,6 +137,15 @@ def run(folder, case, device, picture=None):
         if best:
             network.load_state_dict(kept)
     return seconds
+
+
+def copy_old(network, fresh, num_old):
+    """Let the ``fresh`` network, with a wider classifier, begin where ``network`` ended."""
+    state, grown = network.state_dict(), fresh.state_dict()
+    for name in ("classifier.weight", "classifier.bias"):
+        grown[name][:num_old] = state[name]
+        state[name] = grown[name]
+    fresh.load_state_dict(state)
 
 
 def compute_loss(network, teacher, audio, visual, batch, start, case):

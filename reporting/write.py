@@ -1,22 +1,56 @@
-"""Where a report writes: targets that are checked before anything is drawn, figures and page in one pass."""
+"""Where a report writes: targets that are checked before anything is drawn, figures and page in one pass.
 
+The page is a single HTML file that loads nothing from anywhere (see page.html).
+"""
+
+import base64
 import contextlib
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tqdm import tqdm
 
 from reporting.classes import error_tables
-from reporting.figures import figures_of
+from reporting.figures import FigureSpec, figures_of
 from reporting.layouts import method_tables, option_tables, summary_tables
-from reporting.page import Section, page
-from reporting.provenance import provenance
+from reporting.provenance import Provenance, provenance
 from reporting.runs import Group
 from reporting.style import FORMATS, figure_style, missing_glyphs, render, save
-from reporting.tables import Table, steps_table
+from reporting.table_formats import spans
+from reporting.tables import Cell, Table, steps_table
 from utils.errors import InputError
 from utils.files import write_text
+
+TEMPLATE = "page.html"
+COUNTED = (
+    "Test accuracy after a step is on the clips of all classes seen, among all classes seen. Forgetting of a task is"
+    " its best earlier accuracy minus today's; average forgetting is the mean over earlier tasks, then over steps. With"
+    " several seeds: mean and sample standard deviation. All in per cent."
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """What stands under one heading; figures with their SVG."""
+
+    heading: str
+    tables: list[Table] = field(default_factory=list)
+    figures: list[tuple[FigureSpec, bytes]] = field(default_factory=list)
+    provenance: list[Provenance] = field(default_factory=list)
+
+
+def page(title: str, summary: str, sections: list[Section], notes: list[str]) -> str:
+    """The page; ``notes`` are lines for its end. The template escapes all texts."""
+    environment = Environment(
+        loader=FileSystemLoader(os.path.dirname(__file__)), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters |= {"number": _number, "base64": lambda content: base64.b64encode(content).decode()}
+    environment.globals["spans"] = spans
+    template = environment.get_template(TEMPLATE)
+    return template.render(title=title, summary=summary, sections=sections, notes=[COUNTED, *notes])
 
 
 def check_targets(figures: str | None, html: str | None, style: str | None):
@@ -112,3 +146,8 @@ def _target(option, path):
     except OSError as error:
         name = error.filename or path
         raise InputError(f"{option} {name}: cannot be written ({error.strerror}); choose another place") from None
+
+
+def _number(each):
+    """A cell of a table with a real minus sign."""
+    return str(each).replace("-", "\N{MINUS SIGN}") if isinstance(each, Cell) and each.value else str(each)
