@@ -113,7 +113,7 @@ def open_run_data(args, method, device, group=None):
 
 def draw(results):
     """Draw those of the run's pictures that are not there."""
-    from reporting.run_figures import draw_run  # only now: matplotlib takes half a second
+    from reporting.figures import draw_run  # only now: matplotlib takes half a second
 
     draw_run(results)
 
