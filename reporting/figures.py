@@ -1,4 +1,4 @@
-"""The figures of a report: which there are for these runs, and what they show in words. And a run's own two pictures."""
+"""The figures of a report: which there are for these runs, what they show in words; and a run's own two pictures."""
 
 import os
 import re
