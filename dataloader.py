@@ -241,7 +241,7 @@ def _vectors(feature, data, width, reduce=lambda array: array, modality="audio")
 
 def _means(feature, data, width):
     if feature.means is None:
-        return _vectors(feature, data, width, token_mean, "visual")
+        return _vectors(feature, data, width, partial(token_mean, frames=data.visual_shape[0]), "visual")
     return torch.from_numpy(feature.means[feature.rows(data.ids)]).to(data.device)
 
 

@@ -226,3 +226,11 @@ def test_memory_is_bounded(tmp_path):
     size, large = growth(tmp_path / "large", 192)
     assert size > 260
     assert (large - small < (130, 30, 130)).all(), large - small
+
+
+@pytest.mark.parametrize(("frames", "positions"), [(8, 4), (8, 196), (5, 7), (16, 49), (1, 1)])
+def test_mean_tokens_are_torchs_to_the_bit(frames, positions):
+    tokens = torch.randn(frames, positions, 768, generator=torch.Generator().manual_seed(0))
+    expected = tokens[None].mean(1).mean(1)[0].numpy()
+    assert np.array_equal(convert_module.token_mean(tokens.numpy()), expected)
+    assert np.array_equal(convert_module.token_mean(tokens.flatten(0, 1).numpy(), frames), expected)
