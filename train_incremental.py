@@ -45,6 +45,7 @@ def main(arguments=None):
     args = resolve(args, count_classes(args.dataset, args.data_root, args.num_classes, args.splits))
     tasks = make_tasks(args.num_classes, args.classes_per_step, args.last_step_remainder)
     check_memory(args, method)
+    method.check_tasks(args, tasks)
     setup_logging(group.is_main)
     folder = RunFolder(args, method, group.is_main)
     results = finished(args, method, device, folder) or train(args, method, tasks, device, group, folder)

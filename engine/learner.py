@@ -43,6 +43,10 @@ class Learner:
     def add_options(cls, group: argparse._ArgumentGroup) -> None:
         """Add the method's own command-line options."""
 
+    @classmethod
+    def check_tasks(cls, args: argparse.Namespace, tasks: list[Task]) -> None:
+        """InputError if the method cannot learn the classes in these ``tasks``; called before anything is read."""
+
     def begin_task(self, task: Task) -> None:
         """Make room for the classes of ``task``."""
 

@@ -19,6 +19,7 @@ from dataloader import Batch
 from engine.herding import HerdingLearner
 from engine.tasks import Task
 from model.heads import ProxyHead
+from utils.errors import InputError
 from utils.losses import nca
 from utils.seeding import shuffled_pass
 
@@ -34,6 +35,14 @@ class AFC(HerdingLearner):
     def add_options(cls, group: Any) -> None:
         group.add_argument("--lam_disc", type=float, default=0.5, help="weight of the feature distillation")
         group.add_argument("--nca_margin", type=float, default=0.6, help="margin of the NCA loss")
+
+    @classmethod
+    def check_tasks(cls, args: Any, tasks: list[Task]) -> None:
+        if args.variant == "corrected" and tasks[0].num_new < 2:
+            raise InputError(
+                "--classes_per_step: AFC's loss compares a class with others, and the first step has one; give it two"
+                " or more, or take --variant released"
+            )
 
     def grow_head(self, task: Task) -> None:
         # The teacher judges new classes with proxies that know nothing yet; the network's are imprinted.

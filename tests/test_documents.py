@@ -17,7 +17,7 @@ SKIP = {".venv", "save", "data", "raw_data", "node_modules"}
 DOCUMENTS = sorted(path for path in REPO.rglob("*.md") if not SKIP & set(path.relative_to(REPO).parts[:-1]))
 PYTHON = ".venv/bin/python"
 # Programs of the shell that commands may begin with; their flags are not ours to check.
-SHELL = {"git", "cat", "cd", "diff", "apt", "pip", "sbatch", "for", "do", "done", "pre-commit"}
+SHELL = {"git", "cat", "cd", "diff", "apt", "pip", "sbatch", "for", "do", "done", "pre-commit", "unshare", "ip"}
 
 
 def fenced(text):

@@ -50,6 +50,16 @@ MISTAKES = {
     "steps that leave a rest": (TRAIN, [*STEPS, "4"], ["leave a remainder of 2", "--last_step_remainder"]),
     "steps of too few classes": (TRAIN, [*STEPS, "2", "2"], ["4 classes in all, the data has 6", "--num_classes 4"]),
     "steps of too many classes": (TRAIN, [*STEPS, "7"], ["more classes than the 6"]),
+    "one class for a loss of two": (
+        TRAIN,
+        ["--dataset", "tiny", "--method", "afc", *AT, "--variant", "corrected", "--classes_per_step", "1"],
+        ["--classes_per_step", "two or more", "--variant released"],
+    ),
+    "one class for a loss of two, once": (
+        TRAIN,
+        ["--dataset", "tiny", "--method", "afc", *AT, "--variant", "corrected", "--classes_per_step", "1", "5"],
+        ["--classes_per_step", "two or more"],
+    ),
     "more classes than there are": (TRAIN, [*TINY, "--num_classes", "99"], ["tiny", "has 6 classes"]),
     "a memory that is too small": (TRAIN, [*REPLAY, "2"], ["smaller than the 6 classes", "at least 6"]),
     # order
