@@ -4,7 +4,6 @@ import argparse
 import os
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from dataloader import Batch
@@ -53,8 +52,9 @@ class Trained:
         visual = tensors.get("visual")
         if visual is not None and not self.learner.needs_tokens(self.args.modality):
             visual = visual.mean((1, 2), keepdim=True)
-        clips, unknown = np.arange(len(features)), torch.zeros(len(features), dtype=torch.int64)
-        return Batch(clips, unknown, tensors.get("audio"), None if visual is None else Tokens.of(visual))
+        index, unknown = torch.arange(len(features)), torch.zeros(len(features), dtype=torch.int64)
+        tokens = None if visual is None else Tokens.of(visual)
+        return Batch(None, unknown, tensors.get("audio"), tokens, index=index)
 
     def _sized(self, array, modality, shape):
         # A flat (F x S, D) and a frames-first (F, S, D) array are the same features.

@@ -20,7 +20,7 @@ class Batch:
     ``clip`` (B,) indices into the data, ``label`` (B,), ``audio`` (B, A) or None. ``visual``: the clips'
     features.tokens.Tokens, (F, S, D) each (``.tensor()`` has them in one piece), or None; where a learner needs no
     single tokens, each clip's mean as its only one, (1, 1, D). ``index`` (B,): the indices on the device; ``clip`` is
-    None in a batch that is known only there.
+    None in a batch that is known only there, or of clips that are not in the data.
     """
 
     clip: np.ndarray | None

@@ -142,7 +142,7 @@ def test_damaged_files(data):
         ("video_id,label,split\na,,train\n", "line 2: empty"),
         ("video_id,label,split\na,b,c,train\n", "line 2: not as many values"),
         ("video_id,label,split\n", "no clip in split train"),
-        ("\xff\xfe", "not a readable UTF-8"),
+        ("\xff\xfe", "not UTF-8 at byte 0"),
     ],
 )
 def test_damaged_split_tables(data, content, word):

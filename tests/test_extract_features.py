@@ -4,7 +4,6 @@ import csv
 import multiprocessing
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -347,7 +346,7 @@ def test_ten_kills_leave_what_an_undisturbed_run_leaves(tmp_path, raw):
         while process.is_alive() and number_of_parts(tmp_path) == before:
             time.sleep(0.002)
         time.sleep(generator.uniform(0, 0.1))
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()  # a process that has just ended is no error
         process.join()
         halfway += not (tmp_path / "data" / "mine" / VISUAL).exists()
     assert halfway >= 5
