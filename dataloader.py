@@ -20,6 +20,7 @@ from features.batch import Batch, upload
 from features.cache import CacheOptions, TokenCache
 from features.checks import common_shape, frames_first, read_all
 from features.convert import token_mean
+from features.sources import Features
 from features.store import feature_files, open_features
 from features.tokens import FeatureSizes, Tokens
 from splits.draw import source_video
@@ -46,7 +47,10 @@ class IncrementalData(FeatureSizes):
         self.label = np.array([label for split in SPLITS for label in clips[split].values()], dtype=np.int64)
         self.split = np.repeat(np.arange(len(SPLITS)), [len(clips[split]) for split in SPLITS])
         self.labels = torch.from_numpy(self.label).to(self.device)
-        self.features, self.vectors, self.tokens, self.state = {}, {}, None, {}
+        self.features: dict[str, Features] = {}
+        self.vectors: dict[str, torch.Tensor] = {}
+        self.tokens: TokenCache | None = None
+        self.state = {}
         self.seconds_to_open = 0.0
 
     @property
@@ -122,8 +126,8 @@ class IncrementalData(FeatureSizes):
 
         What must cross to a GPU is fetched one batch ahead; neither order nor content depend on it.
         """
-        plan = [entry if isinstance(entry, tuple) else (entry, 0) for entry in plan]
-        entries = [(*entry, index) for entry, index in zip(plan, self.upload(plan), strict=True)]
+        pairs: list[tuple[np.ndarray, int]] = [entry if isinstance(entry, tuple) else (entry, 0) for entry in plan]
+        entries = [(*pair, index) for pair, index in zip(pairs, self.upload(pairs), strict=True)]
         if not self.tokens or not self.tokens.copies_per_batch:
             yield from (self.load(*entry) for entry in entries)
             return

@@ -17,6 +17,7 @@ import re
 import shutil
 import sys
 import time
+from typing import cast
 
 from huggingface_hub import HfFileSystem
 from huggingface_hub.utils import logging
@@ -78,7 +79,7 @@ def present(folder: str, modality: str) -> bool:
 
 def fetch_features(args, dataset: Dataset, folder: str, modalities: list[str]):
     """Bring the features of ``modalities`` into their stores, one after the other."""
-    members, archive = {}, None
+    members, archive = {}, None  # of the modalities that have no file yet
     left = [modality for modality in modalities if source_file(folder, modality) is None]
     if left:
         archive = open_archive(dataset)
@@ -87,7 +88,7 @@ def fetch_features(args, dataset: Dataset, folder: str, modalities: list[str]):
             print(f"{modality}: {member.name} in {archive.name}, {member.size / 1e9:.2f} GB", flush=True)
     check_disk(args, folder, members, modalities)
     for modality in modalities:
-        if modality in members:
+        if archive is not None and modality in members:
             path = target(folder, modality, members[modality])
             # Says, should this be broken off, that the file is not one the user has put there.
             open(fetched_mark(folder, modality), "w").close()
@@ -112,12 +113,14 @@ def open_archive(dataset: Dataset) -> Archive:
     """The data set's archive on the hub; InputError that says what is there if it is not."""
     hub = HfFileSystem(skip_instance_cache=True)
     try:
-        listed = {os.path.basename(file["name"]): file for file in hub.ls(f"datasets/{HUB}", detail=True)}
+        files = cast(list[dict], hub.ls(f"datasets/{HUB}", detail=True))
     except Exception as error:  # whatever the library under the hub's client raises
         raise InputError(
             f"the hub's data set {HUB} cannot be read ({first_line(error)}); check the connection, the same command"
             " goes on from here"
         ) from None
+    listed = {os.path.basename(file["name"]): file for file in files}
+    assert dataset.archive is not None
     names = sorted(name for name in listed if re.fullmatch(rf"{re.escape(dataset.archive)}(\.[a-z]{{2}})?", name))
     if not names:
         raise InputError(f"{HUB} on the hub has no {dataset.archive}; it has {', '.join(sorted(listed)[:20])}")
@@ -163,7 +166,9 @@ def check_disk(args, folder: str, members: dict[str, Member], modalities: list[s
             )
             original, fetching = member.size, member.size - fetched
         else:
-            original, fetching = os.path.getsize(source_file(folder, modality)), 0
+            source = source_file(folder, modality)
+            assert source is not None  # otherwise it would be fetched
+            original, fetching = os.path.getsize(source), 0
         most = max(most, stored + fetching + original // half)
         stored += original // half + (fetching if args.keep_original else 0)
     free = shutil.disk_usage(folder).free

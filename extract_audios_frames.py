@@ -36,6 +36,7 @@ from utils.command_line import (
     OneLineParser,
     add_data_options,
     cores,
+    heading,
     not_negative,
     positive,
     positive_number,
@@ -79,7 +80,7 @@ def tried(args, folder, ids):
 
 
 def parse(arguments):
-    parser = OneLineParser(prog="extract_audios_frames.py", description=__doc__.partition("\n")[0])
+    parser = OneLineParser(prog="extract_audios_frames.py", description=heading(__doc__))
     group = parser.add_argument_group("clips")
     add_data_options(group)
     group.add_argument("--videos", help="folder of the video files; default: <raw_root>/<data set>/videos")

@@ -27,7 +27,7 @@ from features.sources import extracted_file
 from features.writer import FeatureWriter
 from model.encoders.factory import AUDIO_ENCODERS, VISUAL_ENCODERS, build_audio_encoder, build_visual_encoder
 from splits.clips import id_problem, wanted_ids
-from utils.command_line import OneLineParser, add_data_options, cores, not_negative, positive
+from utils.command_line import OneLineParser, add_data_options, cores, heading, not_negative, positive
 from utils.datasets import MODALITIES, find_dataset
 from utils.devices import Group, check_precision
 from utils.errors import InputError, command
@@ -70,7 +70,7 @@ def main(arguments=None):
 
 
 def parse(arguments):
-    parser = OneLineParser(prog="extract_pretrained_features.py", description=__doc__.partition("\n")[0])
+    parser = OneLineParser(prog="extract_pretrained_features.py", description=heading(__doc__))
     add_data_options(parser.add_argument_group("clips"))
     group = parser.add_argument_group("encoders")
     group.add_argument("--audio_encoder", default="audiomae", help=f"one of {', '.join(AUDIO_ENCODERS)}")

@@ -19,15 +19,19 @@ import tempfile
 import wave
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from tqdm import tqdm
 
 from extraction.ffmpeg import find_ffmpeg
 from splits.formats import Splits, write_splits
-from utils.command_line import DATA_ROOT, RAW_ROOT, OneLineParser, cores, positive, seed
+from utils.command_line import DATA_ROOT, RAW_ROOT, OneLineParser, cores, heading, positive, seed
 from utils.errors import InputError, command
 from utils.files import atomic_path
+
+if TYPE_CHECKING:
+    from sklearn.utils import Bunch
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ROWS, COLUMNS = (697, 770, 852, 941), (1209, 1336, 1477)  # Hz
@@ -98,7 +102,7 @@ DATASET = "dial_tones"
 
 @command
 def main(arguments=None):
-    parser = OneLineParser(description=__doc__.partition("\n")[0])
+    parser = OneLineParser(description=heading(__doc__))
     parser.add_argument("--data_root", default=DATA_ROOT, help="where the splits go")
     parser.add_argument("--raw_root", default=RAW_ROOT, help="where the videos go")
     parser.add_argument("--train", type=positive, default=50, help="clips per class for training")
@@ -108,7 +112,7 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     from sklearn.datasets import load_digits  # here: it takes seconds to load
 
-    digits = load_digits()
+    digits = cast("Bunch", load_digits())  # a tuple only where it is asked for one
     clips = choose(digits.target, {"train": args.train, "val": args.val, "test": args.test}, args.seed)
     videos = os.path.join(args.raw_root, DATASET, "videos")
     os.makedirs(videos, exist_ok=True)

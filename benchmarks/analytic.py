@@ -17,11 +17,11 @@ import tempfile
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks.feature_sets import Kind, make, write
-from utils.command_line import PROJECT
+from utils.command_line import PROJECT, heading
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=heading(__doc__), allow_abbrev=False)
     parser.add_argument("--before", help="folder of another version; default: this one alone")
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--steps", type=int, default=10)

@@ -27,7 +27,7 @@ import extract_pretrained_features
 from extraction.ffmpeg import extract_frames, extract_wav, find_ffmpeg
 from model.encoders.audiomae import build_audiomae
 from model.encoders.factory import build_audio_encoder, build_visual_encoder
-from utils.command_line import cores, positive
+from utils.command_line import cores, heading, positive
 
 SAMPLE_RATE, FRAME_RATE = 11430, 8
 
@@ -57,7 +57,7 @@ def main():
 
 
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=heading(__doc__), allow_abbrev=False)
     parser.add_argument("--clips", type=positive, default=16)
     parser.add_argument("--seconds", type=positive, default=10)
     parser.add_argument("--encoders", choices=("published-size", "weight-free"), default="published-size")

@@ -211,7 +211,7 @@ def write(folder, rows, audio, visual):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--kind", choices=KINDS, nargs="+", help="default: all of --half")
     parser.add_argument("--half", choices=("development", "held out"), default="development")
     parser.add_argument("--root", required=True, help="folder of the sets' folders")

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
+from unittest.mock import patch
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -31,6 +32,7 @@ from features.tokens import Tokens
 from methods.avcil import BatchAttention
 from model import fast_attention
 from model.network import AudioVisualNet
+from utils.command_line import heading
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TINY = Case("audio-visual", 3, 2, 2, (24, 4, 4), 2, 16, 16)
@@ -54,7 +56,7 @@ class Row:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=heading(__doc__), allow_abbrev=False)
     parser.add_argument("--json", metavar="FILE", help="write the table there as well")
     args = parser.parse_args()
     if not torch.cuda.is_available():
@@ -179,11 +181,8 @@ def repetition(folder, ceilings):
         environment = os.environ | {"TRITON_CACHE_DIR": cache}
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment, check=False)
     yield Row("in a new process with nothing compiled", *same(done.stdout, first))
-    capture, Updates._capture = Updates._capture, lambda *_: None
-    try:
+    with patch.object(Updates, "_capture", lambda *_: None):
         yield Row("without CUDA graphs", *same(train(folder, "avcil", *flags)[0], first))
-    finally:
-        Updates._capture = capture
     epoch, calls = Updates.epoch, []
 
     def interrupted(updates, batches):
@@ -192,13 +191,10 @@ def repetition(folder, ceilings):
             raise KeyboardInterrupt
         return epoch(updates, batches)
 
-    Updates.epoch = interrupted
-    try:
+    with patch.object(Updates, "epoch", interrupted):
         train(folder, "avcil", *flags, name="interrupted")
         rest = train(folder, "avcil", *flags, name="interrupted", anew=False)[0]
         yield Row("interrupted and gone on", *same(rest, first))
-    finally:
-        Updates.epoch = epoch
 
 
 def same(rows, expected):

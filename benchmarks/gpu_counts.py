@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import warnings
+from unittest.mock import patch
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as the command does, before CUDA starts
@@ -31,6 +32,7 @@ import train_incremental
 from benchmarks.cuda_events import COLUMNS, counting, is_hollow
 from benchmarks.made_up import SIZES, make_data
 from engine.epoch_state import Adam
+from utils.command_line import heading
 
 COUNTED = 3  # the epoch that is counted; those before warm up and capture, those after are timed
 
@@ -68,7 +70,7 @@ def measure(args, method, folder):
 
 
 def options():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=heading(__doc__), allow_abbrev=False)
     parser.add_argument("--method", nargs="+", default=["avcil"], metavar="METHOD[-CLASSIFIER]")
     parser.add_argument("--modality", default="audio-visual", choices=("audio", "visual", "audio-visual"))
     parser.add_argument("--precision", default="fp32")
@@ -102,7 +104,11 @@ class Meter:
 
     def run(self, learner, tasks, *rest):
         step = Adam.step
-        Adam.step = lambda optimiser: (step(optimiser), self._count_update())
+
+        def counted_step(optimiser):
+            step(optimiser)
+            self.updates += 1
+
         for name in ("begin_task", "fit_task", "train_epoch", "end_task"):
             if hasattr(learner, name):
                 setattr(learner, name, self._around(getattr(learner, name), getattr(self, name)))
@@ -111,18 +117,13 @@ class Meter:
             hollow = importlib.import_module("hollow")
 
             hollow.patch_sizes()  # values are lost there: sizes that depend on them, and cuSOLVER, need a filler
-        try:
+        with patch.object(Adam, "step", counted_step):
             self.run_tasks(learner, tasks[: self.args.steps], *rest)
-        finally:
-            Adam.step = step
         raise Done
 
     @staticmethod
     def _around(method, meter):
         return lambda *args: meter(method, *args)
-
-    def _count_update(self):
-        self.updates += 1
 
     def begin_task(self, begin, task):
         self.step, self.epoch, self.per = task.index, 0, 1

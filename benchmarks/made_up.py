@@ -38,7 +38,7 @@ def make_data(root: pathlib.Path, size: Size) -> None:
     (folder / "splits.csv").write_text("video_id,label,split\n" + "".join(rows))
     ids = [clip for *_, clip in clips]
     audio = {clip: np.ones(width, np.float32) for clip in ids}
-    np.save(folder / "audio_pretrained_feature" / "audio_pretrained_feature_dict.npy", audio)
+    np.save(folder / "audio_pretrained_feature" / "audio_pretrained_feature_dict.npy", np.array(audio, object))
     visual = folder / "visual_pretrained_feature"
     arrays = {"array": "visual_store-0.npy", "means": "visual_means-0.npy"}
     write_hole(visual / arrays["array"], (len(ids), *size.tokens))

@@ -22,6 +22,7 @@ import numpy as np
 from features.convert import main as convert
 from features.sources import DictFeatures, HDF5Features
 from features.store import StoreFeatures, index_path
+from utils.command_line import heading
 
 SHAPE = (1568, 768)
 
@@ -38,7 +39,7 @@ class MappedRows:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=heading(__doc__), allow_abbrev=False)
     parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--scratch", help="folder for the files; default: the system's")
     args = parser.parse_args()
@@ -74,7 +75,8 @@ def make(folder, count):
     ids = [f"clip {number}" for number in range(count)]
     os.makedirs(os.path.join(folder, "visual_pretrained_feature"))
     path = os.path.join(folder, "visual_pretrained_feature", "visual_pretrained_feature_dict.npy")
-    np.save(path, {video: rng.standard_normal(SHAPE, dtype=np.float32) for video in ids})
+    features = {video: rng.standard_normal(SHAPE, dtype=np.float32) for video in ids}
+    np.save(path, np.array(features, object))
     return ids
 
 

@@ -37,6 +37,7 @@ from engine.step_log import setup_logging
 from engine.tasks import make_tasks
 from features.cache import CacheOptions
 from model.network import PRECISIONS
+from utils.command_line import heading
 from utils.devices import choose_device, make_deterministic
 
 WIDTH = 768
@@ -101,7 +102,7 @@ def main():
 
 
 def options():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=heading(__doc__), allow_abbrev=False)
     parser.add_argument("--cases", nargs="+", default=["audio", "visual"], help="beginnings of names of cases")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="auto")
@@ -135,11 +136,12 @@ def make_data(root, case):
         os.makedirs(os.path.join(folder, f"{modality}_pretrained_feature"))
         np.save(
             os.path.join(folder, f"{modality}_pretrained_feature", f"{modality}_pretrained_feature_dict.npy"),
-            features[modality],
+            np.array(features[modality], object),
         )
-    np.save(os.path.join(folder, "all_classId_vid_dict.npy"), by_class)
-    np.save(os.path.join(folder, "all_id_category_dict.npy"), categories)
-    np.save(os.path.join(folder, "category_encode_dict.npy"), {str(label): label for label in range(classes)})
+    np.save(os.path.join(folder, "all_classId_vid_dict.npy"), np.array(by_class, object))
+    np.save(os.path.join(folder, "all_id_category_dict.npy"), np.array(categories, object))
+    names = {str(label): label for label in range(classes)}
+    np.save(os.path.join(folder, "category_encode_dict.npy"), np.array(names, object))
 
 
 def start(side, name, folder, device):
@@ -186,7 +188,7 @@ def products(case, device):
         synchronize(device)
         started = time.perf_counter()
         projected = tokens @ weight
-        projected.T @ tokens
+        _ = projected.T @ tokens
         synchronize(device)
         times.append(time.perf_counter() - started)
     batches = case.counts[0] * case.classes_per_step // case.batch

@@ -28,7 +28,7 @@ class Batch:
     audio: torch.Tensor | None
     visual: Tokens | None
     num_replayed: int = 0
-    index: torch.Tensor | None = None
+    index: torch.Tensor = None  # pyright: ignore[reportAssignmentType] (made of clip below)
 
     def __post_init__(self):
         if self.index is None and self.clip is not None:

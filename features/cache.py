@@ -162,10 +162,18 @@ class TierCache:
     Clips are numbers below ``num_clips``. Those that are held stay until their room is needed.
     """
 
-    def __init__(self, num_clips, capacity, shape, dtype, device="cpu", pinned=False):
+    def __init__(
+        self,
+        num_clips: int,
+        capacity: int,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        pinned: bool = False,
+    ):
         self.values = torch.empty((capacity, *shape), dtype=dtype, device=device, pin_memory=pinned)
         self.row_of = np.full(num_clips, -1)
-        self.row_on_device = None  # the same as a tensor beside the values, once clips are held
+        self.row_on_device: torch.Tensor | None = None  # the same beside the values, once clips are held
 
     @property
     def capacity(self) -> int:
@@ -196,6 +204,7 @@ class TierCache:
     def take(self, clips: np.ndarray | torch.Tensor) -> torch.Tensor:
         """The features of ``clips``, all of which are held, (n, *shape); indices in an array, or beside the values."""
         if isinstance(clips, torch.Tensor):
+            assert self.row_on_device is not None  # clips are held
             rows = self.row_on_device.index_select(0, clips)
         else:
             rows = torch.from_numpy(self.row_of[clips]).to(self.values.device, non_blocking=True)

@@ -102,8 +102,8 @@ def _write_arrays(source, ids, shape, dtype, files, skip_bad):
                 if not finite(array):
                     skipped.append(video)
                     continue
-                kept[video] = zlib.crc32(array)
-                file.write(array)
+                kept[video] = zlib.crc32(array.data)
+                file.write(array.data)
                 if len(files) > 1:
                     means.append(token_mean(array))
             # Clips left out make fewer rows; numpy's header has room for that.

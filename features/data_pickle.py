@@ -8,6 +8,7 @@ in the number of values and their nesting.
 
 import pickle
 import pickletools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,14 @@ STACK_GLOBAL STOP
 
 class DataUnpickler(pickle._Unpickler):
     """Python's unpickler of a BoundedFile with the instructions for data only; arrays are made by our own functions."""
+
+    # Those of its base, of which hints know the part in C.
+    stack: list
+    metastack: list[list]
+    memo: dict[int, Any]
+    append: Callable[[object], None]
+    read: Callable[[int], bytes]
+    pop_mark: Callable[[], list]
 
     dispatch = _Instructions(
         (code, pickle._Unpickler.dispatch[code]) for code in (getattr(pickle, name)[0] for name in _STOCK.split())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -44,7 +45,8 @@ def explain(error: Exception, path: str | os.PathLike, cure: str, entry: str = "
     # h5py gives the number of the system's error in some of its errors, and as text in others.
     number = _ERRNO.search(str(error))
     code = getattr(error, "errno", None) or (int(number[1]) if number else None)
-    if code in _OUTSIDE or isinstance(error, FileNotFoundError | IsADirectoryError):
+    outside = code in _OUTSIDE or isinstance(error, FileNotFoundError | IsADirectoryError)
+    if outside and code is not None:
         return OSError(code, os.strerror(code), os.fspath(path))
     if code in (errno.EAGAIN, errno.EWOULDBLOCK):
         return InputError(f"{path}: open for writing in another process; wait for it to end")
@@ -91,7 +93,7 @@ def names_in(file: h5py.File, cure: str) -> set[str]:
     """The names of what a file holds; InputError with ``cure`` if they cannot be read."""
     try:
         # h5py gives names that are not UTF-8 as bytes.
-        return {os.fsdecode(name) for name in file}
+        return {os.fsdecode(name) for name in cast(Iterable[str | bytes], file)}
     except DAMAGED as error:
         raise explain(error, file.filename, cure) from None
 

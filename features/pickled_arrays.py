@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class ArrayInFile(NamedTuple):
     offset: int
     dtype: np.dtype
     shape: tuple
-    order: str
+    order: Literal["C", "F"]
 
 
 class Skipped(NamedTuple):
@@ -88,4 +88,7 @@ def brief(value: Any) -> str:
 
 
 def scalar(dtype: PickledDType, data: Any) -> Any:
-    return array_of(data, dtype, (), "C").item()
+    value = array_of(data, dtype, (), "C")
+    if isinstance(value, ArrayInFile):
+        raise ValueError("one number of the size of an array")
+    return value.item()

@@ -2,6 +2,7 @@
 
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import numpy as np
@@ -29,27 +30,37 @@ def extracted_file(folder: str, modality: str) -> str:
 ORIGIN = ("encoder", "checkpoint_sha256", "sample_rate", "normalize_fbank", "frame_rate", "pooling")
 
 
-class Features:
+class Features(ABC):
     """The features of one modality: ``features[id]`` is an array; ``attributes`` say how they were made, if known.
 
     ``checked``: whether every value is known to be finite; ``means``: the mean token of each clip, if it is stored.
     """
 
     checked = False
-    means = None
+    means: np.ndarray | None = None
 
     def __init__(self, path: str):
         self.path = path
-        self.attributes = {}
+        self.attributes: dict[str, str | int | float | bool] = {}
 
     def read(self, videos: Iterable[str], out: np.ndarray):
         """Read the features of ``videos`` into the array ``out`` (n, values), in its type."""
         for row, video in zip(out, videos, strict=True):
             row[:] = self[video].reshape(-1)
 
+    @abstractmethod
     def all_ids(self) -> list[str]:
         """The ids of all clips in the file."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def __contains__(self, video: str) -> bool: ...
+
+    @abstractmethod
+    def __getitem__(self, video: str) -> np.ndarray: ...
+
+    @abstractmethod
+    def describe(self, video: str) -> tuple[tuple[int, ...], np.dtype]:
+        """The shape and the type of ``features[video]``, without its values."""
 
     def describe_origin(self) -> str:
         """The file, and for features of our own extraction the encoder and its options."""
@@ -60,7 +71,7 @@ class Features:
 class DictFeatures(Features):
     """A released ``.npy`` dictionary. Its arrays stay in the file and are read as they are needed."""
 
-    def __init__(self, path):
+    def __init__(self, path: str):
         super().__init__(path)
         self.arrays = map_npy_dict(path)
         self.file = RandomAccessFile(path)

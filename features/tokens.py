@@ -21,11 +21,11 @@ class FeatureSizes:
     """What a learner must know of features: width A of audio, shape (F, S, D) of visual tokens (None: unused)."""
 
     audio_dim: int | None = None
-    visual_shape: tuple | None = None
+    visual_shape: tuple[int, int, int] | None = None
 
     @property
     def visual_dim(self) -> int | None:
-        return self.visual_shape and self.visual_shape[-1]
+        return None if self.visual_shape is None else self.visual_shape[-1]
 
 
 class Tokens:

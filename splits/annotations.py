@@ -111,7 +111,7 @@ def read_class_names(path: str) -> list[str]:
         names = load_npy_dict(path)
         if not all(isinstance(name, str) and isinstance(index, int) for name, index in names.items()):
             raise InputError(f"{path}: expected a dict of class name -> number")
-        return sorted(names, key=names.get)
+        return sorted(names, key=lambda name: names[name])
     names = read_lines(path)
     if not names or len(set(names)) != len(names):
         raise InputError(f"{path}: expected class names, each once, one a line")

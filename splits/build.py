@@ -19,7 +19,7 @@ from splits.annotations import from_ave, from_folders, from_kinetics, from_table
 from splits.clips import find_videos
 from splits.draw import changes, describe, separate_by_video
 from splits.formats import SPLITS, read_released_splits, read_splits_csv, write_splits
-from utils.command_line import DATA_ROOT, OneLineParser, not_negative, positive, share
+from utils.command_line import DATA_ROOT, OneLineParser, heading, not_negative, positive, share
 from utils.datasets import find_dataset
 from utils.errors import InputError, command
 from utils.files import read_rows, write_text
@@ -78,7 +78,7 @@ def from_csv(args):
 
 
 def parse(arguments):
-    parser = OneLineParser(prog="build.py", description=__doc__.partition("\n")[0])
+    parser = OneLineParser(prog="build.py", description=heading(__doc__))
     sources = parser.add_subparsers(dest="source", required=True, metavar="source")
 
     ave = _source(sources, "ave", "AVE's official train, val and test files", "AVE")

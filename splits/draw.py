@@ -3,7 +3,7 @@
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 from splits.formats import SPLITS, Splits
 
@@ -17,7 +17,7 @@ def source_video(clip: str) -> str:
 
 
 def draw(
-    pool: dict[str, Hashable],
+    pool: Mapping[str, Hashable],
     quota: Callable[[int], Sequence[int]],
     seed: int,
     source: Callable[[str], str | None] | None = None,

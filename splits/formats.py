@@ -113,7 +113,7 @@ def read_released_splits(folder: str) -> Splits:
         for label in sorted(by_class[split], key=str):
             _add_class(path, clips, split, label, by_class[split][label], len(names))
     _check_categories(folder, clips, names)
-    return Splits(sorted(names, key=names.get), clips, path)
+    return Splits(sorted(names, key=lambda name: names[name]), clips, path)
 
 
 def _class_id(label):

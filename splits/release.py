@@ -27,6 +27,7 @@ def fetch_splits(dataset: Dataset, folder: str, url: str = RELEASE) -> str:
     if os.path.exists(os.path.join(folder, "splits.csv")) or os.path.exists(os.path.join(folder, TRIPLE[0])):
         read_splits(folder)
         return f"Splits: those that are in {os.path.relpath(folder)} already"
+    assert dataset.clips is not None  # published
     source = f"{url}/{dataset.folder}"
     try:
         _fetch_triple(dataset, folder, source)
@@ -86,6 +87,7 @@ def _fetch_annotations(dataset, folder):
 
 
 def _check_counts(dataset: Dataset, splits: Splits, source: str):
+    assert dataset.clips is not None  # published
     counts = tuple(len(splits.clips[split]) for split in SPLITS)
     if counts != dataset.clips or len(splits.classes) != dataset.num_classes:
         raise InputError(

@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
 from utils.datasets import MODALITIES
 from utils.errors import InputError, did_you_mean
@@ -11,6 +12,8 @@ from utils.errors import InputError, did_you_mean
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DATA_ROOT = os.path.join(PROJECT, "data")
 RAW_ROOT = os.path.join(PROJECT, "raw_data")
+
+Number = TypeVar("Number", int, float)
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -29,11 +32,11 @@ class OneLineParser(argparse.ArgumentParser):
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action):
-        hidden = action.default in (None, False, argparse.SUPPRESS) or "default:" in action.help
+        hidden = action.default in (None, False, argparse.SUPPRESS) or "default:" in (action.help or "")
         return action.help if hidden else super()._get_help_string(action)
 
 
-def number(kind: type, expected: str, holds: Callable[[float], bool]) -> Callable[[str], float]:
+def number(kind: type[Number], expected: str, holds: Callable[[float], bool]) -> Callable[[str], Number]:
     """A type for argparse: numbers of ``kind`` for which ``holds`` is true; others are not ``expected``."""
 
     def convert(text):
@@ -46,6 +49,11 @@ def number(kind: type, expected: str, holds: Callable[[float], bool]) -> Callabl
         return value
 
     return convert
+
+
+def heading(docstring: str | None) -> str:
+    """The first line of a docstring; of none, as under ``python -OO``, nothing."""
+    return (docstring or "").partition("\n")[0]
 
 
 positive = number(int, "a whole number of 1 or more", lambda value: value >= 1)

@@ -41,7 +41,7 @@ def make_deterministic(precision: str = "fp32") -> None:
         # The same, without loading the compiler, which takes seconds.
         torch.set_deterministic_debug_mode("error")
     # Nothing here reads memory before it is written; to fill it all the same costs a twentieth of the time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue] (set by it)
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     # Partial sums of 16-bit products stay in float32.
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
@@ -117,7 +117,7 @@ class Group:
         """The lists of all ranks as one, on every rank."""
         if self.world == 1:
             return items
-        parts = [None] * self.world
+        parts = [items] * self.world
         with self._meeting():
             distributed.all_gather_object(parts, items)
         return [item for part in parts for item in part]

@@ -1,6 +1,6 @@
 """The losses, as pure functions of logits and features. Logits are (batch, classes); every result is a scalar."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,13 @@ def released_joint_cross_entropy(args: Any, task: Any) -> bool:
     return args.variant == "released" and args.dataset == "AVE" and four_a_step
 
 
+def total(terms: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The sum of ``terms``, at least one, in their order."""
+    value = sum(terms)
+    assert isinstance(value, torch.Tensor)
+    return value
+
+
 def distillation(logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float = 2.0) -> torch.Tensor:
     """``T^2 KL(softmax(teacher/T) || softmax(student/T))``, mean over the batch (Hinton et al., 2015)."""
     student = F.log_softmax(logits / temperature, dim=1)
@@ -35,7 +42,7 @@ def task_wise_distillation(
     logits: torch.Tensor, teacher_logits: torch.Tensor, past: Sequence[slice], temperature: float = 2.0
 ) -> torch.Tensor:
     """Distillation within the classes of each earlier task, summed over ``past``, their slices (SS-IL, ICCV 2021)."""
-    return sum(distillation(logits[:, task], teacher_logits[:, task], temperature) for task in past)
+    return total(distillation(logits[:, task], teacher_logits[:, task], temperature) for task in past)
 
 
 def sigmoid_distillation(logits: torch.Tensor, teacher_logits: torch.Tensor, twice: bool) -> torch.Tensor:

@@ -95,7 +95,9 @@ def _idle_draw():
 
 def random_state() -> dict[str, Any]:
     """The state of every random generator in use, as tensors and plain values."""
-    name, keys, *rest = np.random.get_state()
+    state = np.random.get_state()
+    assert isinstance(state, tuple)  # a dict only of other generators than numpy's first
+    name, keys, *rest = state
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     numpy = [name, torch.from_numpy(keys.astype(np.int64)), *rest]
     return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": numpy, "python": list(random.getstate())}
