@@ -130,8 +130,12 @@ class RunFolder:
     def add_lines(self, name: str, lines: list[str]) -> None:
         """Append to one of the run's row files."""
         if self.is_main:
-            with open(self.file(name), "a", encoding="utf-8") as file:
-                file.write("".join(f"{line}\n" for line in lines))
+            try:
+                with open(self.file(name), "a", encoding="utf-8") as file:
+                    file.write("".join(f"{line}\n" for line in lines))
+            except OSError as error:
+                error.filename = self.file(name)
+                raise
 
     def _remove_written(self, patterns):
         """Remove files of the run's folders whose names fit one of ``patterns``."""

@@ -280,6 +280,22 @@ def test_running_out_of_memory_is_one_line_that_names_what_to_lower(data, monkey
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "command", [["report.py", "--help"], ["run_all.py", "--help"], ["train_incremental.py", "--help"]]
+)
+def test_help_that_cannot_be_written_is_no_success(command):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, REPO / command[0], *command[1:]],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (2, "error: No space left on device: standard output\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_output_that_cannot_be_written_ends_the_run_in_one_line(data):
     command = [sys.executable, REPO / "train_incremental.py", *tiny.flags(data, "lwf", "--modality", "audio")]
     with open("/dev/full", "w") as full:

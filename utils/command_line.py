@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -21,6 +22,11 @@ class OneLineParser(argparse.ArgumentParser):
 
     def __init__(self, **options):
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
+
+    def _print_message(self, message, file=None):
+        # argparse's own says nothing where help cannot be written.
+        if message:
+            (file or sys.stderr).write(message)
 
     def error(self, message):
         if match := re.match(r"unrecognized arguments:.*?(--[\w-]+)", message):

@@ -1,6 +1,7 @@
 """How every command ends on bad input: one line that names the file, the value and the cure."""
 
 import difflib
+import errno
 import functools
 import os
 import signal
@@ -9,6 +10,8 @@ import unicodedata
 from collections.abc import Callable, Iterable
 
 from utils.environment import end_interrupted
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InputError(Exception):
@@ -29,7 +32,7 @@ def command(main: Callable | None = None, *, after_interrupt: str = "") -> Calla
         if signal.getsignal(signal.SIGINT) is end_interrupted:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            return main(*args, **kwargs)
+            result = _printed(main, *args, **kwargs)
         except InputError as error:
             _fail(str(error), 2)
         except MemoryError as error:
@@ -39,12 +42,33 @@ def command(main: Callable | None = None, *, after_interrupt: str = "") -> Calla
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
         except OSError as error:
-            where = f": {error.filename}" if error.filename else ""
-            _fail(f"{error.strerror or error}{where}", 2)
+            # Whoever writes a file names it (utils.files): what is full and has no name is where we print.
+            name = error.filename or ("standard output" if error.errno in FULL else "")
+            _fail(f"{error.strerror or error}" + (f": {name}" if name else ""), 2)
         except KeyboardInterrupt as error:
             _fail(f"interrupted{str(error) or after_interrupt}", 130)
+        else:
+            return result
 
     return run
+
+
+def _printed(main, *args, **kwargs):
+    """What ``main`` returns, once all that it printed, help too, is written."""
+    try:
+        return main(*args, **kwargs)
+    finally:
+        if isinstance(sys.exc_info()[1], (SystemExit, type(None))):
+            sys.stdout.flush()
+
+
+def _flushes():
+    """Whether standard output takes what was printed."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -73,7 +97,8 @@ def _is_printable(character):
 
 
 def _fail(message, code):
-    sys.stdout.flush()
+    if not _flushes():  # it would fail once more when the program ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print("error: " + printable(" ".join(message.split())), file=sys.stderr, flush=True)
     sys.exit(code)
 
