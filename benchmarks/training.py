@@ -239,6 +239,7 @@ def our_run(folder, case, device):
         learner, tasks = method(args, data, device), make_tasks(data.num_classes, args.classes_per_step)
         description, shape = data.description(), (8, case.positions, WIDTH)
         if case.resident:
+            assert data.tokens is not None  # of an audio-visual run
             data.tokens.read = lambda clips: torch.randn(len(clips), *shape, device=device, dtype=dtype)
         with RunFolder(args, method).opened(description) as folder:
             return run(learner, tasks, Recorder(folder))["seconds_per_step"]

@@ -72,7 +72,7 @@ class PickledDType:
         return np.dtype(self.order + self.name)
 
 
-def array_of(data: Any, dtype: PickledDType, shape: tuple, order: str) -> Any:
+def array_of(data: Any, dtype: PickledDType, shape: tuple, order: Literal["C", "F"]) -> Any:
     if len(shape) > 32 or not all(isinstance(size, int) and size >= 0 for size in shape):
         raise ValueError("the shape of an array is none")
     if isinstance(data, Skipped):

@@ -16,8 +16,8 @@ without atomics: equal inputs, equal bits, whatever was run or compiled before. 
 from collections.abc import Sequence
 
 import torch
-import triton
-import triton.language as tl
+import triton  # pyright: ignore[reportMissingImports] (torch brings it for GPUs alone)
+import triton.language as tl  # pyright: ignore[reportMissingImports]
 
 BLOCK_S, BLOCK_D, WARPS = 8, 128, 4
 
