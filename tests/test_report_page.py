@@ -94,13 +94,17 @@ def test_names_in_any_script(tmp_path):
     assert said.count("some characters are boxes") == 1
 
 
+# A browser that asks for nothing by itself.
+QUIET = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with playwright.sync_playwright() as running:
         try:
-            chromium = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
+            chromium = running.chromium.launch(executable_path=path, args=["--no-sandbox", *QUIET])
         except playwright.Error:
             pytest.skip("no browser is installed: playwright install chromium, or the package chromium")
         yield chromium
@@ -110,6 +114,7 @@ def browser():
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_the_page(written, browser, scheme):
     page = browser.new_page(color_scheme=scheme, viewport={"width": 700, "height": 900})
+    page.set_default_timeout(180_000)  # milliseconds; the machine may be busy
     complaints, requests = [], []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
