@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks import made_up, plain
+from benchmarks.made_up import peak_resident
 from dataloader import open_data
 from engine.loop import run
 from engine.options import parse, resolve
@@ -243,12 +244,6 @@ def our_run(folder, case, device):
             data.tokens.read = lambda clips: torch.randn(len(clips), *shape, device=device, dtype=dtype)
         with RunFolder(args, method).opened(description) as folder:
             return run(learner, tasks, Recorder(folder))["seconds_per_step"]
-
-
-def peak_resident():
-    """Bytes. The system's own count begins at the start of the program: getrusage's also has what its parent used."""
-    with open("/proc/self/status", encoding="ascii") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
 
 
 def report(name, case, pairs):
