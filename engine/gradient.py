@@ -130,7 +130,7 @@ class GradientLearner(Learner):
             terms = self.train_epoch(task, updates, epoch)
             self.prepare_scores(task)
             val_accuracy = accuracy(self, "val", task.seen)
-            log.epoch(epoch, terms, val_accuracy, lr)
+            log.epoch(epoch, terms, val_accuracy, lr, updates.probed)
             epochs.keep_if_best(val_accuracy)
             log.save(epoch, epochs.snapshot)
         self.restore(epochs.best)
@@ -147,6 +147,7 @@ class GradientLearner(Learner):
         """One pass over the training clips. Returns the mean of each loss term over the batches."""
         self.network.train()
         plan = self.epoch_plan(task)
+        updates.probe(plan, epoch)
         values = updates.epoch(plan).double().cpu()
         self.check_finite(values, updates.names, plan, f"step {task.index}, epoch {epoch}")
         return dict(zip(updates.names, values.mean(0).tolist(), strict=True))

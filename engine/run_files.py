@@ -24,7 +24,7 @@ WRITTEN = {
 # Options that do not change what a run computes.
 NOT_DEFINING = {
     *("data_root", "splits", "save_root", "run_dir", "overwrite", "command"),
-    *("checkpoint_every", "tensorboard", "no_scores"),
+    *("checkpoint_every", "tensorboard", "no_scores", "probe_gradients"),
     *("device", "device_cache", "host_cache", "num_workers", "rank_timeout"),
 }
 NEEDED_ARGUMENTS = ("method", "dataset", "modality", "classifier", "variant", "seed")
@@ -224,11 +224,17 @@ def _size(value):
 
 
 NOT_LOSSES = ("val_res", "lr")
+# What the names of values begin with that --probe_gradients adds; the name of a loss term follows.
+GRADIENT_NORM, GRADIENT_COSINE = "gradient_norm/", "gradient_cosine/"
 
 
 def read_losses(folder: str) -> dict[str, dict[tuple[int, int], float]]:
     """The loss terms among ``read_epochs(folder)``."""
-    return {name: values for name, values in read_epochs(folder).items() if name not in NOT_LOSSES}
+    return {
+        name: values
+        for name, values in read_epochs(folder).items()
+        if name not in NOT_LOSSES and not name.startswith((GRADIENT_NORM, GRADIENT_COSINE))
+    }
 
 
 def read_epochs(folder: str) -> dict[str, dict[tuple[int, int], float]]:

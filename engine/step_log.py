@@ -111,8 +111,13 @@ class StepLog:
         with nullcontext() if bar.disable else logging_redirect_tqdm([logger]), bar as self.bar:
             yield from self.bar
 
-    def epoch(self, epoch: int, terms: dict[str, float], val_accuracy: float, lr: float) -> None:
-        """Report one epoch: the mean of each loss term over its batches, validation accuracy and learning rate."""
+    def epoch(
+        self, epoch: int, terms: dict[str, float], val_accuracy: float, lr: float, probed: dict[str, float]
+    ) -> None:
+        """Report one epoch: the mean of each loss term over its batches, validation accuracy and learning rate.
+
+        ``probed``: what was asked for besides, by name (engine.updates.compare_gradients).
+        """
         loss = sum(terms.values())
         self.epoch_rows.append({"epoch": epoch, "train_loss": loss, "val_res": val_accuracy, "terms": terms})
         named = " ".join(f"{name}:{value:.6f}" for name, value in terms.items()) if len(terms) > 1 else ""
@@ -121,7 +126,7 @@ class StepLog:
         if self.bar.disable and time.perf_counter() - self.said >= NOTICE_SECONDS:
             self.said = time.perf_counter()
             logger.info(f"{tqdm.format_interval(self.seconds)} in this step, run_left={self._time_left(epoch)}")
-        values = {"train_loss": loss, "val_res": val_accuracy, "lr": lr, **terms}
+        values = {"train_loss": loss, "val_res": val_accuracy, "lr": lr, **terms, **probed}
         lines = [f"{self.task.index},{epoch},{name},{value!r}" for name, value in values.items()]
         self.lines += lines
         self.recorder.add_epoch(lines)
