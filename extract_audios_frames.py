@@ -43,7 +43,7 @@ from utils.command_line import (
     share,
 )
 from utils.datasets import MODALITIES, find_dataset
-from utils.errors import command
+from utils.errors import command, is_of_machine
 from utils.files import file_lock
 
 WHAT = {"audio": "audio", "visual": "frames"}
@@ -175,6 +175,8 @@ def extract_one(args, folder, path, modality, video):
             frames = folder.frames_of(video)
             extract_frames(path, frames, args.frame_rate, args.short_side, args.timeout, args.max_seconds)
     except Exception as error:  # whatever one clip raises concerns that clip
+        if is_of_machine(error):
+            raise
         return modality, video, reason_of(error)
     return modality, video, None
 

@@ -73,7 +73,10 @@ class MediaFolder:
 
 def wav_rate(path: str) -> int | None:
     """Sample rate in Hz from a wav file's header; None if it is none."""
+    if not os.path.isfile(path):
+        return None
     try:
-        return soundfile.info(path).samplerate if os.path.isfile(path) else None
-    except (soundfile.SoundFileError, UnicodeError):
+        with open(path, "rb") as file:
+            return soundfile.info(file).samplerate
+    except soundfile.SoundFileError:
         return None

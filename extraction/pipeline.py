@@ -16,7 +16,7 @@ from extraction.failures import Failure, reason_of
 from features.writer import FeatureWriter
 from model.encoders.factory import Encoder
 from model.network import PRECISIONS as DTYPES
-from utils.errors import InputError
+from utils.errors import InputError, is_of_machine
 
 # Training's words, and half precision, whose range frozen encoders do not leave.
 PRECISIONS = {**DTYPES, "fp16": torch.float16}
@@ -25,7 +25,10 @@ RECORDED = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 class PreparedBatches(Dataset):
-    """Batches of clips as (ids, stacked inputs or None, failures [(id, reason)]). ``paths``: id -> wav or frames."""
+    """Batches of clips as (ids, stacked inputs or None, failures [(id, reason)]). ``paths``: id -> wav or frames.
+
+    An error in the place of a batch is the machine's, no clip's.
+    """
 
     def __init__(self, batches, paths, prepare):
         self.batches, self.paths, self.prepare = batches, paths, prepare
@@ -40,8 +43,11 @@ class PreparedBatches(Dataset):
                 inputs.append(self.prepare(self.paths[video]))
                 ids.append(video)
             except Exception as error:  # whatever one clip raises concerns that clip
+                if is_of_machine(error):
+                    return error
                 failures.append((video, reason_of(error)))
-        return ids, torch.stack(inputs) if inputs else None, failures
+        # Not as tensors, which workers hand over in shared memory: where there is none left, all would wait for ever.
+        return ids, np.stack(inputs) if inputs else None, failures
 
 
 def read_precision(text: str) -> str:
@@ -100,7 +106,6 @@ def _loader(data, options):
         batch_size=None,
         num_workers=min(options.num_workers, len(data)),
         prefetch_factor=2 if options.num_workers and len(data) else None,
-        pin_memory=options.device.type == "cuda",
         collate_fn=_as_it_is,
         worker_init_fn=_leave_interrupts_to_parent,
     )
@@ -115,9 +120,12 @@ def _leave_interrupts_to_parent(_):
 
 
 def _whole(loader):
-    """The batches of ``loader``; InputError if a worker dies."""
+    """The batches of ``loader``, or the error that stands for one; InputError if a worker dies."""
     try:
-        yield from loader
+        for batch in loader:
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -130,7 +138,7 @@ def _infer(network, inputs, options):
     mixed = torch.autocast(options.device.type, dtype) if dtype else nullcontext()
     try:
         with torch.inference_mode(), mixed:
-            return network(inputs.to(options.device, non_blocking=True)).float().cpu().numpy()
+            return network(torch.from_numpy(inputs).to(options.device)).float().cpu().numpy()
     except torch.OutOfMemoryError:
         raise InputError("the GPU's memory is full; lower --batch_size") from None
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from features.npy_dict import load_npy_dict
 from utils.datasets import cure
 from utils.errors import InputError, printable
-from utils.files import atomic_path, read_lines, read_table, write_text
+from utils.files import atomic_path, read_lines, read_table
 
 SPLITS = ("train", "val", "test")
 
@@ -43,10 +43,10 @@ class Splits:
 
 def name_problem(name: str) -> str | None:
     """Why ``name`` cannot stand in a line of its own and be read again; None if it can."""
+    if printable(name) != name:
+        return "it holds a line break, another control character, or a byte that is not UTF-8"
     if name != name.strip() or not name:
         return "it is empty, or begins or ends with a space"
-    if printable(name) != name:
-        return "it holds a control character, or a byte that is not UTF-8"
     return None
 
 
@@ -159,11 +159,14 @@ def _read_class_names(path):
 def write_splits(folder: str, splits: Splits):
     """Write ``splits.csv`` and ``classes.txt`` to ``folder``; read back they give ``splits`` again."""
     os.makedirs(folder, exist_ok=True)
-    write_text(os.path.join(folder, "classes.txt"), "".join(f"{name}\n" for name in splits.classes))
+    # Both are on disk before one takes its place: the classes of one and the clips of another are no splits.
     with (
         atomic_path(os.path.join(folder, "splits.csv")) as aside,
+        atomic_path(os.path.join(folder, "classes.txt")) as classes,
+        open(classes, "w", encoding="utf-8") as names,
         open(aside, "w", newline="", encoding="utf-8") as file,
     ):
+        names.writelines(f"{name}\n" for name in splits.classes)
         writer = csv.writer(file)
         writer.writerow(("video_id", "label", "split"))
         for split in SPLITS:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.npy_dict import load_npy_dict
-from splits.formats import SPLITS, read_splits
+from splits.formats import SPLITS, name_problem, read_splits
 from tests.helpers import tiny
 from tests.helpers.tiny import refused
 from utils.errors import InputError
@@ -77,6 +77,10 @@ def test_names_that_cannot_be_written_and_read_again(tmp_path, rows, word):
     (tmp_path / "splits.csv").write_text(f"video_id,label,split\n{rows}")
     with pytest.raises(InputError, match=re.escape(word)):
         read_splits(tmp_path)
+
+
+def test_a_line_break_at_the_end_of_a_name_is_not_called_a_space():
+    assert "line break" in name_problem("dog\n") and "space" in name_problem("dog ")
 
 
 def test_a_list_of_many_classes_takes_no_time(tmp_path):

@@ -120,6 +120,24 @@ def test_setup_is_quick_when_done_and_tries_again_when_not(project):
     assert (project / "log").read_text().count("pip install") == 4
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_place_for_data(project, closed):
+    text = SCRIPT.replace(
+        'print("went on")', 'file = open("data", "w")\nprint("printed", flush=True)\nfile.write("kept")'
+    )
+    (project / "script.py").write_text(text + '\nsys.stderr.write("printed")\n'.replace("sys", '__import__("sys")'))
+    (project / "requirements.txt").write_text("")
+    assert sh(project, "-c", f"{sys.executable} script.py {closed}").returncode == 0
+    assert (project / "data").read_text() == "kept"
+
+
+@pytest.mark.parametrize("error", ['ImportError("libtorch.so: failed to map", path="/a/b.so")', "MemoryError()"])
+def test_a_library_that_does_not_fit_into_memory_is_one_line(project, error):
+    (project / "script.py").write_text(SCRIPT.replace('print("went on")', f"raise {error}"))
+    (project / "requirements.txt").write_text("")
+    one_line(sh(project, "-c", f"{sys.executable} script.py"), "free some memory", "ulimit -a")
+
+
 def test_setup_for_cpus(project):
     done = sh(project, "setup.sh", "--cpu", CPU_BUILDS="https://mirror.example/cpu")
     assert done.returncode == 0 and "about 2 GB" in done.stdout

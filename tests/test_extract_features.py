@@ -1,6 +1,7 @@
 """The second step as a whole: stores that survive kills, several processes, and clips that fail."""
 
 import csv
+import errno
 import multiprocessing
 import os
 import random
@@ -19,7 +20,7 @@ from torch import nn
 
 from extract_pretrained_features import main
 from extraction import pipeline
-from extraction.pipeline import extract_features, plan_batches
+from extraction.pipeline import PreparedBatches, extract_features, plan_batches
 from features.store import open_features
 from features.writer import FeatureWriter
 from model.encoders import factory
@@ -225,6 +226,20 @@ def test_whatever_a_clip_raises_concerns_that_clip(tmp_path, raw, monkeypatch):
     monkeypatch.setattr(factory, "read_wav", odd)
     folder = run(tmp_path)
     assert failures(folder) == {("clip 3", "audio_feature"): "ZeroDivisionError: nobody thought of this"}
+
+
+def test_workers_need_no_shared_memory_and_say_what_the_machine_lacks():
+    def prepare(path):
+        if path == "one too many":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return torch.zeros(3)
+
+    batches = PreparedBatches([["a"], ["a", "b"]], {"a": "fine", "b": "one too many"}, prepare)
+    ids, inputs, failed = batches[0]
+    assert ids == ["a"] and isinstance(inputs, np.ndarray) and not failed
+    assert batches[1].errno == errno.EMFILE
+    with pytest.raises(OSError, match="Too many open files"):
+        list(pipeline._whole(batches))
 
 
 def test_features_that_do_not_fit_the_disk_are_refused(tmp_path, raw, monkeypatch, capsys):

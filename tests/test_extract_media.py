@@ -3,13 +3,16 @@
 import csv
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import wave
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from PIL import Image
 
 import extract_audios_frames
 from extract_audios_frames import main
+from extraction import ffmpeg
 from extraction.failures import read_failures
 from extraction.ffmpeg import extract_frames, extract_wav, find_ffmpeg
 from extraction.folder import wav_rate
@@ -329,6 +333,34 @@ def test_long_clips_are_bounded_in_disk(tmp_path):
                 extract(video, tmp_path / f"{target}{limit}", rate, max_seconds=limit)
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "frames", "wav"]
     run(tmp_path, "--videos", tmp_path, "--max_seconds", 6)
+
+
+def test_a_limit_of_the_machine_ends_the_command_and_is_no_clips_fault(tmp_path, capsys):
+    folder = tmp_path / "raw" / "mine"
+    make_video(folder / "videos" / "a.mp4", seconds=2, options=("-metadata", "title=x\nNo space left on device"))
+    (folder / "audios" / ".partial-of-the-user").mkdir(parents=True)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(SystemExit, match="2"):
+            run(tmp_path, "--modality", "audio")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert capsys.readouterr().err.endswith("raw/mine/audios; allow larger ones (ulimit -f)\n")
+    assert os.listdir(folder / "audios") == [".partial-of-the-user"] and not (folder / "failed.csv").exists()
+    run(tmp_path)
+    assert reasons(folder) == {}
+
+
+def test_pictures_and_folders_have_a_limit(tmp_path, monkeypatch):
+    video = make_video(tmp_path / "a.mkv", rate=1, size="8192x4608", options=("-c:v", "ffv1"))
+    with pytest.raises(MediaError, match="more than 36 megapixels"):
+        extract_frames(video, tmp_path / "frames", 8)
+    monkeypatch.setattr(ffmpeg, "MAX_BYTES", 100)
+    monkeypatch.setattr(ffmpeg, "time", SimpleNamespace(monotonic=count(step=2).__next__))
+    with pytest.raises(MediaError, match="GB; cut it, or scale"):
+        extract_frames(make_video(tmp_path / "b.mkv", seconds=3), tmp_path / "frames", 8)
+    assert sorted(os.listdir(tmp_path)) == ["a.mkv", "b.mkv"]
 
 
 def test_a_list_in_disguise_reads_no_other_file(tmp_path):

@@ -26,8 +26,10 @@ def enter_environment():
 
     To be called before packages are imported.
     """
+    _open_standard_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, end_interrupted)
+    sys.excepthook = _end_import
     missing = missing_packages()
     if not missing:
         return
@@ -40,10 +42,31 @@ def enter_environment():
     sys.exit(2)
 
 
+def _open_standard_streams():
+    """Let those that are closed (``>&-``) lead nowhere: a data file would get their number, and what is printed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(handle, True)
+            setattr(sys, name, open(handle, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115
+
+
 def end_interrupted(*_) -> None:
     """An interrupt while packages are imported, which takes seconds, ends in one line (see utils.errors.command)."""
     os.write(2, b"error: interrupted\n")
     os._exit(130)
+
+
+def _end_import(kind, error, traceback):
+    """A library that cannot be loaded, for want of memory or open files mostly, ends in one line as well."""
+    library = isinstance(error, ImportError) and (error.path or "").endswith(".so")
+    if not library and not isinstance(error, MemoryError | OSError):
+        return sys.__excepthook__(kind, error, traceback)
+    print(
+        f"error: {error or 'not enough memory'}; free some memory, or look at the limits (ulimit -a)", file=sys.stderr
+    )
+    sys.stderr.flush()
+    os._exit(2)
 
 
 def _is_installed(name):

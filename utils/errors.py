@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable
 from utils.environment import end_interrupted
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What is wrong with the machine, whichever file is at hand.
+OF_MACHINE = (*FULL, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.ENOMEM)
+_CURES = {errno.EMFILE: "allow more (ulimit -n)", errno.EFBIG: "allow larger ones (ulimit -f)"}
 
 
 class InputError(Exception):
@@ -29,6 +32,7 @@ def command(main: Callable | None = None, *, after_interrupt: str = "") -> Calla
 
     @functools.wraps(main)
     def run(*args, **kwargs):
+        sys.excepthook = sys.__excepthook__
         if signal.getsignal(signal.SIGINT) is end_interrupted:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
@@ -44,7 +48,10 @@ def command(main: Callable | None = None, *, after_interrupt: str = "") -> Calla
         except OSError as error:
             # Whoever writes a file names it (utils.files): what is full and has no name is where we print.
             name = error.filename or ("standard output" if error.errno in FULL else "")
-            _fail(f"{error.strerror or error}" + (f": {name}" if name else ""), 2)
+            if error.errno == errno.EMFILE:  # what could be made by half only says so once more at the end
+                sys.unraisablehook = lambda _: None
+            cure = _CURES.get(error.errno or 0, "")
+            _fail(f"{error.strerror or error}" + (f": {name}" if name else "") + (f"; {cure}" if cure else ""), 2)
         except KeyboardInterrupt as error:
             _fail(f"interrupted{str(error) or after_interrupt}", 130)
         else:
@@ -76,6 +83,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     by_case = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), by_case, 1, 0.7)
     return f" (did you mean {by_case[close[0]]}?)" if close else ""
+
+
+def is_of_machine(error: BaseException) -> bool:
+    """Whether ``error`` says that disk, memory or open files are used up: the next clip would fare no better."""
+    return isinstance(error, OSError) and error.errno in OF_MACHINE
 
 
 def first_line(error: object, length: int = 100) -> str:

@@ -35,14 +35,9 @@ def read_wav(path: str, expected_rate: int | None = None) -> tuple[torch.Tensor,
         with open(path, "rb") as file:
             # libsndfile takes a file that was cut short for a shorter one.
             whole = int.from_bytes(file.read(8)[4:], "little") + 8 <= os.path.getsize(path)
-        with soundfile.SoundFile(path) as sound:
-            if sound.format not in ("WAV", "WAVEX"):
-                raise MediaError(f"not a readable wav file (it is {sound.format})")
-            if sound.subtype != "PCM_16":
-                raise MediaError(f"the wav file holds {sound.subtype}, expected 16-bit samples")
-            if sound.frames * sound.channels > LARGEST_SOUND:
-                raise MediaError(f"the wav file holds {sound.frames / sound.samplerate:.0f} s of sound; cut it")
-            rate, samples = sound.samplerate, sound.read(dtype="int16", always_2d=True)
+            file.seek(0)
+            with soundfile.SoundFile(file) as sound:
+                rate, samples = sound.samplerate, _samples(sound)
     except InputError as error:
         raise MediaError(str(error)) from None
     except soundfile.SoundFileError as error:
@@ -53,6 +48,17 @@ def read_wav(path: str, expected_rate: int | None = None) -> tuple[torch.Tensor,
         raise MediaError(f"the wav file is at {rate} Hz, others are at {expected_rate}; extract the sound again")
     waveform = torch.from_numpy(samples.astype(np.float32)).div_(32768)
     return waveform[:, 0] - waveform.mean(), rate
+
+
+def _samples(sound):
+    """All samples of an open sound file as int16 (n, channels)."""
+    if sound.format not in ("WAV", "WAVEX"):
+        raise MediaError(f"not a readable wav file (it is {sound.format})")
+    if sound.subtype != "PCM_16":
+        raise MediaError(f"the wav file holds {sound.subtype}, expected 16-bit samples")
+    if sound.frames * sound.channels > LARGEST_SOUND:
+        raise MediaError(f"the wav file holds {sound.frames / sound.samplerate:.0f} s of sound; cut it")
+    return sound.read(dtype="int16", always_2d=True)
 
 
 def filter_bank(waveform: torch.Tensor, rate: int, bins: int = MEL_BINS, max_frames: int | None = None) -> torch.Tensor:

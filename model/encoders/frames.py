@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from utils.errors import InputError, MediaError, first_line
+from utils.errors import InputError, MediaError, first_line, is_of_machine
 from utils.files import check_regular
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -59,6 +59,8 @@ def _read_square(path, side, resize, resample):
             size = (max(side, int(width * scale)), max(side, int(height * scale)))
             image = image.convert("RGB").resize(size, resample)
     except (OSError, SyntaxError, InputError, Image.DecompressionBombError) as error:
+        if is_of_machine(error):
+            raise
         raise MediaError(f"frame {os.path.basename(path)} is unreadable ({first_line(error, 80)})") from None
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
     return np.asarray(image)[top : top + side, left : left + side]
