@@ -49,10 +49,12 @@ def main(arguments: list[str] | None = None):
     elif args.status:
         print("\n".join(f"{run.name}: {run.state()}" for run in runs))
     elif args.slurm and left:
+        say_left_out(left)
         tasks = write_slurm(args, left)
         size = f"{len(left)} runs" + (f" in {tasks} tasks" if tasks < len(left) else "")
         print(f"Wrote {args.slurm}: an array of {size}, {len(runs) - len(left)} are finished; sbatch {args.slurm}")
     else:
+        say_left_out(left)
         print(f"{len(runs)} runs, {len(runs) - len(left)} of them finished", flush=True)
         finish(args, further, runs, left)
 
@@ -131,6 +133,13 @@ def planned(args: argparse.Namespace, further: list[str]) -> list[Run]:
         logger.removeFilter(unsaid)
 
 
+def say_left_out(runs: list[Run]) -> None:
+    """Say which flags are of no use to which methods."""
+    for flag in sorted({flag for run in runs for flag in run.left_out}):
+        reasons = dict.fromkeys(run.left_out[flag] for run in runs if flag in run.left_out)
+        print(f"{flag} is left out where {', '.join(reasons)}")
+
+
 class _Unsaid(logging.Filter):
     """Lets a message pass once: what is said of one finished run, such as changed code, holds for the others too."""
 
@@ -148,7 +157,7 @@ def plan(dataset, further, method, classifier, modality, number):
     """The Run of one row; InputError if its options do not fit the method or the data."""
     # Imported here: they need torch, which takes longer to load than wrong arguments to be refused.
     from dataloader import count_classes, data_state
-    from engine.options import parse, resolve
+    from engine.options import check_resolved, parse, resolve
     from engine.run_folder import RunFolder
 
     flags = ["--method", method, "--classifier", classifier, "--modality", modality, "--seed", str(number)]
@@ -156,6 +165,7 @@ def plan(dataset, further, method, classifier, modality, number):
     try:
         options, learner = parse(flags)
         options = resolve(options, count_classes(dataset, options.data_root, options.num_classes, options.splits))
+        check_resolved(options, learner)
     except InputError as error:
         raise InputError(f"{method}: {error}; choose the methods that take the flag by --methods") from None
     name = f"{method} {classifier} {modality} seed {number}".replace(" linear", "")
@@ -165,7 +175,7 @@ def plan(dataset, further, method, classifier, modality, number):
         # Where only the features can tell whether the results are still those of the data, the run itself looks.
         state = data_state(dataset, options.modality, options.data_root, options.splits)
         results = folder.check_still_holds(results, state)
-    return Run(name, [sys.executable, TRAIN, *flags], folder.path, finished=bool(results))
+    return Run(name, [sys.executable, TRAIN, *flags], folder.path, finished=bool(results), left_out=options.left_out)
 
 
 def slots(args: argparse.Namespace) -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 from dataloader import count_classes, data_state, open_data
 from engine.loop import run
-from engine.options import check_memory, parse, resolve
+from engine.options import check_resolved, parse, resolve
 from engine.recorder import Recorder, TensorBoardLog
 from engine.run_folder import RunFolder
 from engine.step_log import log_to_file, logger, setup_logging
@@ -44,7 +44,7 @@ def main(arguments=None):
     check_precision(args.precision, device)
     args = resolve(args, count_classes(args.dataset, args.data_root, args.num_classes, args.splits))
     tasks = make_tasks(args.num_classes, args.classes_per_step, args.last_step_remainder)
-    check_memory(args, method)
+    check_resolved(args, method)
     method.check_tasks(args, tasks)
     setup_logging(group.is_main)
     folder = RunFolder(args, method, group.is_main)
@@ -136,8 +136,9 @@ def describe(args, method, data, tasks, device):
         f" {device}",
         f"{data.num_classes} classes in {len(tasks)} steps ({sizes}); {counts} clips for training / validation / test",
         f"{f'{args.max_epochs} epochs per step' if method.has_epochs else 'closed form'},"
-        f" {'no exemplars' if method.replay == 'none' else f'memory {args.memory_size}'}",
+        f" {describe_memory(args, method)}",
     ]
+    lines += [f"{flag} is left out: {reason}" for flag, reason in args.left_out.items()]
     lines += [f"{modality} features: {feature.describe_origin()}" for modality, feature in data.features.items()]
     if not all(feature.checked for feature in data.features.values()) and data.seconds_to_open > SLOW_OPEN_SECONDS:
         lines.append(
@@ -145,6 +146,13 @@ def describe(args, method, data, tasks, device):
             f" python features/convert.py --dataset {args.dataset}"
         )
     return "\n".join(lines)
+
+
+def describe_memory(args, method):
+    """How many exemplars are kept."""
+    if method.replay == "none":
+        return "no exemplars"
+    return f"{args.memory_per_class} exemplars of each class" if args.memory_per_class else f"memory {args.memory_size}"
 
 
 if __name__ == "__main__":

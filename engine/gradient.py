@@ -42,7 +42,8 @@ class GradientLearner(Learner):
         self.network = self.teacher = None
         self.teacher_cache = None
         self.sizes = []  # classes added to the head at each step
-        self.memory = ExemplarMemory(args.memory_size)
+        # Runs of earlier versions have no such option.
+        self.memory = ExemplarMemory(args.memory_size, getattr(args, "memory_per_class", None))
 
     # What a method writes.
 

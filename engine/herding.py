@@ -22,6 +22,7 @@ class HerdingLearner(GradientLearner):
 
     replay = "merged"
     has_teacher = True
+    has_variants = True
     class_means = None  # NME: (classes, D), of the network as it is
     herded = None  # NME: {new class: ids}, by the network as it is
 

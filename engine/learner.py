@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from engine.step_log import StepLog
 
 
+# Shared options that mean something only to a method that keeps exemplars, and to one that trains in epochs.
+MEMORY_OPTIONS: tuple[str, ...] = ("memory_size", "memory_per_class")
+EPOCH_OPTIONS: tuple[str, ...] = (
+    "max_epochs",
+    "lr",
+    "weight_decay",
+    "lr_decay",
+    "milestones",
+    "train_batch_size",
+    "checkpoint_every",
+)
+
+
 class Learner:
     """A method of class-incremental learning. One subclass per file under ``methods/``, found by the file's name.
 
@@ -26,7 +39,8 @@ class Learner:
 
     modalities = tuple(MODALITIES)
     classifiers = ("linear",)  # allowed values of --classifier, the default first
-    has_epochs = False  # whether --max_epochs means something to it
+    has_epochs = False  # whether EPOCH_OPTIONS mean something to it
+    has_variants = False  # whether --variant means something to it; to paired replay it always does
     precisions = ("fp32", "tf32")  # allowed values of --precision
     replay = "none"  # how exemplars come back: none, merged or paired (engine.gradient)
 
@@ -42,6 +56,25 @@ class Learner:
     @classmethod
     def add_options(cls, group: argparse._ArgumentGroup) -> None:
         """Add the method's own command-line options."""
+
+    @classmethod
+    def without_effect(cls, args: argparse.Namespace) -> dict[str, str]:
+        """Options that change nothing in a run with ``args``, by name, each with the reason.
+
+        Where one is given a shared option is left out of the run, which says so; one of the method's own is refused.
+        """
+        reasons: dict[str, str] = {}
+        if not cls.has_epochs:
+            reasons |= dict.fromkeys(EPOCH_OPTIONS, f"{args.method} has no epochs")
+        if cls.replay == "none":
+            reasons |= dict.fromkeys(MEMORY_OPTIONS, f"{args.method} keeps no exemplars")
+        if cls.replay != "paired":
+            reasons["exemplar_batch_size"] = f"{args.method} has no batches of exemplars alone"
+            if not cls.has_variants:
+                reasons["variant"] = f"{args.method} is the same in both"
+        if args.modality == "audio":
+            reasons["num_frames"] = "sound has no frames"
+        return reasons
 
     @classmethod
     def check_tasks(cls, args: argparse.Namespace, tasks: list[Task]) -> None:

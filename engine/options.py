@@ -14,6 +14,7 @@ from utils.command_line import (
     DATA_ROOT,
     PROJECT,
     OneLineParser,
+    decay,
     every,
     not_negative,
     not_negative_number,
@@ -31,15 +32,23 @@ DEFAULT_DECAY = 0.1
 
 
 def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, type[Learner]]:
-    """Parse the command line. Options left out, whose defaults depend on the data, are None: see ``resolve``."""
+    """Parse the command line. Options left out, whose defaults depend on the data, are None: see ``resolve``.
+
+    Of options that change nothing in this run (``without_effect``) those of the method's own are refused where they are
+    given, and those shared by all methods have their defaults (``left_out``: flag -> reason), so that one command line
+    serves several methods.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
     first = OneLineParser(add_help=False)
     first.add_argument("--method", default="avcil")
     method = find_method(first.parse_known_args(arguments)[0].method)
-    args = build_parser(method).parse_args(arguments)
+    parser = build_parser(method)
+    args = parser.parse_args(arguments)
     args.modality = args.modality or method.modalities[-1]
     args.classifier = args.classifier or method.classifiers[0]
     _check_method(method, args)
-    args.command = shlex.join(["train_incremental.py", *(sys.argv[1:] if arguments is None else arguments)])
+    args.command = shlex.join(["train_incremental.py", *arguments])
+    _leave_out(method, args, parser, arguments)
     return args, method
 
 
@@ -95,7 +104,9 @@ def _add_protocol(group):
         help="new classes per step; several numbers: one for each step",
     )
     group.add_argument("--last_step_remainder", action="store_true", help="let the last step be smaller")
-    group.add_argument("--memory_size", type=positive, help="exemplars in all, for methods that keep some")
+    memory = group.add_mutually_exclusive_group()
+    memory.add_argument("--memory_size", type=positive, help="exemplars in all, for methods that keep some")
+    memory.add_argument("--memory_per_class", type=positive, metavar="N", help="exemplars of each class instead")
 
 
 def _add_training(group):
@@ -104,7 +115,7 @@ def _add_training(group):
     group.add_argument("--weight_decay", type=not_negative_number, default=1e-4, help="L2 penalty of Adam")
     group.add_argument(
         "--lr_decay",
-        type=positive_number,
+        type=decay,
         nargs="?",
         const=DEFAULT_DECAY,
         help=f"multiply the learning rate at the milestones; without a value {DEFAULT_DECAY}; default: no decay",
@@ -167,7 +178,10 @@ def resolve(args: argparse.Namespace, num_classes: int) -> argparse.Namespace:
     chosen.num_classes = num_classes
     chosen.data_root = os.path.abspath(args.data_root)
     chosen.splits = args.splits and os.path.abspath(args.splits)
-    for name, value in preset(args.dataset, args.method, args.modality, num_classes).items():
+    usual = preset(args.dataset, args.method, args.modality, num_classes)
+    if args.memory_per_class:
+        del usual["memory_size"]
+    for name, value in usual.items():
         if getattr(chosen, name, value) is None:
             setattr(chosen, name, value)
     if chosen.lr_decay is None:
@@ -178,13 +192,39 @@ def resolve(args: argparse.Namespace, num_classes: int) -> argparse.Namespace:
     return chosen
 
 
-def check_memory(args: argparse.Namespace, method: type[Learner]) -> None:
-    """InputError if the memory cannot hold one exemplar of each class."""
-    if method.replay != "none" and args.memory_size < args.num_classes:
+def check_resolved(args: argparse.Namespace, method: type[Learner]) -> None:
+    """InputError if the memory cannot hold one exemplar of each class, or a milestone is beyond the last epoch."""
+    if method.replay != "none" and not args.memory_per_class and args.memory_size < args.num_classes:
         raise InputError(
             f"--memory_size {args.memory_size}: smaller than the {args.num_classes} classes; give at least"
             f" {args.num_classes}"
         )
+    late = [milestone for milestone in args.milestones if milestone >= args.max_epochs]
+    if late:
+        raise InputError(
+            f"--milestones {late[0]}: the {args.max_epochs} epochs of a step end before it (--max_epochs); give epochs"
+            f" below {args.max_epochs}"
+        )
+
+
+def _leave_out(method, args, parser, arguments):
+    """Give the options without effect their defaults; InputError if one of the method's own was given."""
+    reasons, given = method.without_effect(args), parser.given(arguments)
+    args.without_effect = sorted(reasons)
+    args.left_out = {given[name]: reason for name, reason in reasons.items() if name in given}
+    own = own_options(method)
+    for name, reason in reasons.items():
+        if name in given and name in own:
+            raise InputError(f"{given[name]}: {reason}; leave it out")
+        if name in given:
+            setattr(args, name, parser.get_default(name))
+
+
+def own_options(method: type[Learner]) -> set[str]:
+    """The names of the options of ``method`` that others do not share."""
+    parser = OneLineParser(add_help=False)
+    method.add_options(parser.add_argument_group())
+    return set(vars(parser.parse_args([])))
 
 
 def _check_method(method, args):

@@ -24,7 +24,7 @@ WRITTEN = {
 # Options that do not change what a run computes.
 NOT_DEFINING = {
     *("data_root", "splits", "save_root", "run_dir", "overwrite", "command"),
-    *("checkpoint_every", "tensorboard", "no_scores", "probe_gradients"),
+    *("checkpoint_every", "tensorboard", "no_scores", "probe_gradients", "without_effect", "left_out"),
     *("device", "device_cache", "host_cache", "num_workers", "rank_timeout"),
 }
 NEEDED_ARGUMENTS = ("method", "dataset", "modality", "classifier", "variant", "seed")

@@ -58,6 +58,8 @@ def _overrides(args, method):
     usual = build_parser(method).parse_args(["--dataset", args.dataset])
     usual.method, usual.modality = args.method, args.modality
     usual = vars(resolve(usual, args.num_classes)) | {"num_classes": find_dataset(args.dataset).num_classes}
+    if args.memory_per_class:
+        usual["memory_size"] = None
     skip = NOT_DEFINING | set(IN_NAME)
     return {key: value for key, value in sorted(vars(args).items()) if key not in skip and value != usual[key]}
 

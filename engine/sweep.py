@@ -27,7 +27,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Run:
     """One command of a sweep. ``command``: its words; ``folder``: where its results go; ``name``: for people.
 
-    ``waits``: for another process that writes to its folder.
+    ``waits``: for another process that writes to its folder. ``left_out``: flags that it has no use for, with reasons.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Run:
     folder: str
     finished: bool = False
     waits: bool = False
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def state(self) -> str:
         """Finished, running (here or in another process), stopped after so many steps, or not begun."""

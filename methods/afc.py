@@ -19,6 +19,7 @@ from dataloader import Batch
 from engine.herding import HerdingLearner
 from engine.tasks import Task
 from model.heads import ProxyHead
+from utils.command_line import not_negative_number
 from utils.errors import InputError
 from utils.losses import nca
 from utils.seeding import shuffled_pass
@@ -33,8 +34,16 @@ class AFC(HerdingLearner):
 
     @classmethod
     def add_options(cls, group: Any) -> None:
-        group.add_argument("--lam_disc", type=float, default=0.5, help="weight of the feature distillation")
-        group.add_argument("--nca_margin", type=float, default=0.6, help="margin of the NCA loss")
+        def number(name, default, help_text):
+            group.add_argument(f"--{name}", type=not_negative_number, default=default, help=help_text)
+
+        number("lam_disc", 0.5, "weight of the feature distillation")
+        number("nca_margin", 0.6, "margin of the NCA loss, with --variant corrected")
+
+    @classmethod
+    def without_effect(cls, args: Any) -> dict[str, str]:
+        cancels = {"nca_margin": "the margin cancels in the released loss; --variant corrected has it act"}
+        return super().without_effect(args) | (cancels if args.variant == "released" else {})
 
     @classmethod
     def check_tasks(cls, args: Any, tasks: list[Task]) -> None:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from dataloader import Batch, IncrementalData
 from engine.gradient import GradientLearner
-from engine.learner import Learner
+from engine.learner import EPOCH_OPTIONS, Learner
 from engine.step_log import StepLog
 from engine.tasks import Task
 from model.analytic_features import AnalyticFeatures
@@ -68,6 +68,17 @@ class Analytic(Learner):
             default="raw",
             help="what is expanded: the features themselves, those of a network trained in step 0, or both",
         )
+
+    @classmethod
+    def without_effect(cls, args: Any) -> dict[str, str]:
+        reasons = super().without_effect(args)
+        if args.analytic_trunk != "raw":
+            reasons = {name: reason for name, reason in reasons.items() if name not in EPOCH_OPTIONS}
+        if args.modality != "audio-visual" or args.analytic_trunk == "avcil":
+            reasons |= dict.fromkeys(("heads", "sharpness"), "only sound beside sight, as they are, has heads")
+        elif not args.heads:
+            reasons["sharpness"] = "there are no heads (--heads 0)"
+        return reasons
 
     def __init__(self, args: Any, data: IncrementalData, device: torch.device):
         super().__init__(args, data, device)

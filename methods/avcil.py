@@ -18,12 +18,22 @@ from dataloader import Batch, IncrementalData
 from engine.gradient import GradientLearner, TeacherCache
 from engine.tasks import Task
 from model.network import AudioVisualNet
+from utils.command_line import fraction, not_negative_number, positive_number
 from utils.losses import (
     class_token_distillation,
     released_joint_cross_entropy,
     separated_cross_entropy,
     task_wise_distillation,
 )
+
+# What only one term of the loss uses, by the option that switches it off.
+OPTIONS_OF_TERMS = {
+    "task_distil": ("lam_KD",),
+    "instance_contrastive": ("lam_I", "instance_contrastive_temperature"),
+    "class_contrastive": ("lam_C", "class_contrastive_temperature"),
+    "attn_score_distil": ("lam",),
+    "class_token_distillation": ("class_token_temperature",),
+}
 
 
 class AVCIL(GradientLearner):
@@ -36,8 +46,8 @@ class AVCIL(GradientLearner):
         def switch(name, help_text):
             group.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=True, help=help_text)
 
-        def number(name, default, help_text):
-            group.add_argument(f"--{name}", type=float, default=default, help=help_text)
+        def number(name, default, help_text, kind=not_negative_number):
+            group.add_argument(f"--{name}", type=kind, default=default, help=help_text)
 
         switch("task_distil", "task-wise distillation of the logits")
         switch("instance_contrastive", "I-AVSC: similarity of a clip's audio to its own visual feature")
@@ -46,11 +56,19 @@ class AVCIL(GradientLearner):
         number("lam_KD", 1.0, "weight of the task-wise distillation")
         number("lam_I", None, "weight of I-AVSC (default: the data set's preset, else 0.5)")
         number("lam_C", 1.0, "weight of C-AVSC")
-        number("lam", 0.5, "share of spatial against temporal attention distillation, 0 to 1")
+        number("lam", 0.5, "share of spatial against temporal attention distillation, 0 to 1", fraction)
         number("class_token_distillation", 0.0, "weight of the class-token distillation of classifier rows (CIGN)")
-        number("class_token_temperature", 1.0, "temperature of the similarities of classifier rows")
-        number("instance_contrastive_temperature", 0.05, "temperature of I-AVSC")
-        number("class_contrastive_temperature", 0.05, "temperature of C-AVSC")
+        number("class_token_temperature", 1.0, "temperature of the similarities of classifier rows", positive_number)
+        number("instance_contrastive_temperature", 0.05, "temperature of I-AVSC", positive_number)
+        number("class_contrastive_temperature", 0.05, "temperature of C-AVSC", positive_number)
+
+    @classmethod
+    def without_effect(cls, args: Any) -> dict[str, str]:
+        reasons = super().without_effect(args)
+        for switch, options in OPTIONS_OF_TERMS.items():
+            if not getattr(args, switch):
+                reasons |= dict.fromkeys(options, f"without --{switch} nothing uses it")
+        return reasons
 
     def losses(self, batch: Batch, task: Task) -> dict[str, torch.Tensor]:
         if task.index == 0:

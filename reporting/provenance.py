@@ -27,7 +27,9 @@ def provenance(groups: list[Group]) -> list[Provenance]:
 def _of_row(name, runs):
     seeds = ", ".join(_distinct(str(run.arguments["seed"]) for run in runs))
     dates = _distinct(date for run in runs if (date := _finished(run)))
-    options = ", ".join(f"{option} {show_value(value)}" for option, value in sorted(settings(runs[0]).items()))
+    unused = runs[0].arguments.get("without_effect") or ()
+    shown = {option: value for option, value in sorted(settings(runs[0]).items()) if option not in unused}
+    options = ", ".join(f"{option} {show_value(value)}" for option, value in shown.items())
     versions = _distinct(json.dumps(run.versions, sort_keys=True) for run in runs)
     entries = [("Seeds", seeds), ("Settings", options)]
     entries += [("Versions", _versions(json.loads(each))) for each in versions if each != "{}"]

@@ -28,6 +28,11 @@ class OneLineParser(argparse.ArgumentParser):
         if message:
             (file or sys.stderr).write(message)
 
+    def given(self, words: list[str]) -> dict[str, str]:
+        """The flags among ``words``, which were parsed: destination -> the flag as it was typed."""
+        flags = (word.partition("=")[0] for word in words)
+        return {self._option_string_actions[flag].dest: flag for flag in flags if flag in self._option_string_actions}
+
     def error(self, message):
         if match := re.match(r"unrecognized arguments:.*?(--[\w-]+)", message):
             message += did_you_mean(match[1], self._option_string_actions)
@@ -67,6 +72,8 @@ not_negative = number(int, "a whole number of 0 or more", lambda value: value >=
 seed = number(int, "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)  # of torch and numpy
 positive_number = number(float, "a number above 0", lambda value: 0 < value < float("inf"))
 not_negative_number = number(float, "a number of 0 or more", lambda value: 0 <= value < float("inf"))
+decay = number(float, "a factor above 0, of 1 at most", lambda value: 0 < value <= 1)
+fraction = number(float, "a number from 0 to 1", lambda value: 0 <= value <= 1)
 share = number(float, "a share from 0 up to 1, such as 0.1", lambda value: 0 <= value < 1)
 
 

@@ -1,4 +1,4 @@
-"""The exemplar memory: ids of clips kept from earlier classes, a fixed total shared evenly by the classes."""
+"""The exemplar memory: ids of clips kept from earlier classes, so many in all or so many of each class."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -10,15 +10,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 
 class ExemplarMemory:
-    """``clips[class]`` are the video ids kept, best first. Features stay in the data; the memory never pads."""
+    """``clips[class]`` are the video ids kept, best first. Features stay in the data; the memory never pads.
 
-    def __init__(self, size: int):
-        self.size = size
+    It holds ``size`` clips in all, shared evenly by the classes learned, or ``per_class`` of each class.
+    """
+
+    def __init__(self, size: int | None, per_class: int | None = None):
+        self.size, self.per_class = size, per_class
         self.clips = {}
 
     def quota(self, num_classes: int) -> int:
         """Exemplars per class when ``num_classes`` have been learned."""
-        return self.size // num_classes
+        return self.per_class or (self.size or 0) // num_classes
 
     def update(self, task: Any, choose: Callable[[Any, int], dict[int, list[str]]]) -> None:
         """After ``task``: cut older classes to the new quota, and add ``choose(task, quota)``, {class: ids}."""
