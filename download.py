@@ -29,7 +29,7 @@ from features.sources import FILES, open_source, source_file
 from features.store import index_path
 from splits.release import RELEASE, fetch_splits
 from utils.command_line import DATA_ROOT, OneLineParser
-from utils.datasets import KNOWN, MODALITIES, Dataset, find_dataset
+from utils.datasets import MODALITIES, Dataset, find_dataset, published_datasets
 from utils.errors import InputError, command, first_line
 from utils.files import file_lock, remove
 
@@ -44,8 +44,9 @@ def main(arguments=None):
     logging.set_verbosity_error()
     dataset = find_dataset(args.dataset)
     if dataset.archive is None:
+        published = ", ".join(published_datasets())
         raise InputError(
-            f"--dataset {args.dataset}: published are {', '.join(KNOWN)}; features of your own clips come from"
+            f"--dataset {args.dataset}: published are {published}; features of your own clips come from"
             f" sh extract_audios_frames.sh '{args.dataset}' --videos FOLDER (README, Data)"
         )
     folder = os.path.join(args.data_root, dataset.folder)
@@ -60,7 +61,7 @@ def main(arguments=None):
 
 def parse(arguments):
     parser = OneLineParser(prog="download.py", description="Fetch the released features and splits of a data set.")
-    parser.add_argument("--dataset", required=True, help=f"one of {', '.join(KNOWN)}")
+    parser.add_argument("--dataset", required=True, help=f"one of {', '.join(published_datasets())}")
     parser.add_argument("--modality", choices=MODALITIES, default="audio-visual", help="audio is the smallest by far")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="type of the values stored")
     parser.add_argument("--keep_original", action="store_true", help="keep the released files beside the store")

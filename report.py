@@ -18,16 +18,23 @@ if __name__ == "__main__":
 import argparse
 import sys
 
-from reporting.layouts import method_tables, notes_on_splits, option_tables, sort_rows, summary_tables
+from reporting.layouts import (
+    find_measures,
+    method_tables,
+    notes_on_splits,
+    option_tables,
+    sort_rows,
+    step_tables,
+    summary_tables,
+)
 from reporting.provenance import data_digests
 from reporting.runs import DISPLAY_NAMES, Group, find_runs, group_seeds, pool
 from reporting.table_formats import FORMATS
-from reporting.tables import steps_table
 from utils.command_line import OneLineParser
 from utils.errors import InputError, command, printable
 
 LAYOUTS = {
-    "steps": lambda groups: [steps_table(groups)],
+    "steps": step_tables,
     "summary": summary_tables,
     "methods": method_tables,
     "options": option_tables,
@@ -69,7 +76,7 @@ def tables_of(args, groups):
         from reporting.classes import class_tables
 
         return class_tables(groups)
-    return LAYOUTS[args.layout](groups)
+    return LAYOUTS[args.layout](groups, find_measures(args.measures))
 
 
 def show(lines, file=None):
@@ -106,6 +113,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="METHOD=NAME",
         help="what methods are called, such as avcil='AV-CIL (ours)'; csv has the names of the files otherwise",
     )
+    parser.add_argument(
+        "--measures", nargs="+", default=[], metavar="NAME", help="further columns: files of reporting/measures/"
+    )
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
     parser.add_argument("--figures", metavar="FOLDER", help="draw figures into this folder, as SVG, PDF and PNG")
     parser.add_argument("--html", metavar="FILE", help="write one page with all tables and figures inside")
@@ -113,6 +123,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if (args.layout == "paired") != (args.against is not None):
         raise InputError("--layout paired and --against ROW: give both, or neither")
+    if args.measures and args.layout not in LAYOUTS:
+        raise InputError(f"--measures: for the layouts {', '.join(LAYOUTS)}; leave it out, or choose one of these")
     return args
 
 

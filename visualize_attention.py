@@ -68,7 +68,8 @@ def rows_of(run, args):
 def row_of(trained, args):
     from reporting.attention_figure import Row
 
-    if trained.args.modality != "audio-visual" or not hasattr(trained.learner, "network"):
+    network = getattr(trained.learner, "network", None)
+    if trained.args.modality != "audio-visual" or not hasattr(network, "attention"):
         raise InputError(f"{trained.folder}: {trained.args.modality} runs of {trained.args.method} have no attention")
     folder = dataset_folder(args.data_root or trained.args.data_root or DATA_ROOT, trained.args.dataset)
     files = {modality: open_features(folder, modality) for modality in trained.modalities}

@@ -13,11 +13,12 @@ from dataloader import Batch, IncrementalData
 from engine.epoch_state import EpochState
 from engine.evaluate import accuracy
 from engine.learner import Learner
+from engine.registry import find_network
 from engine.step_log import StepLog, logger
 from engine.tasks import Task
 from engine.updates import Updates
 from model.heads import GrowingLinear
-from model.network import PRECISIONS, AudioVisualNet
+from model.network import PRECISIONS
 from utils.datasets import find_dataset
 from utils.errors import InputError
 from utils.exemplars import ExemplarMemory, choose_randomly
@@ -58,6 +59,10 @@ class GradientLearner(Learner):
 
     # What a method may change.
 
+    @classmethod
+    def needs_of_network(cls, args: Any) -> set[str] | None:
+        return {"logits"}
+
     def training_clips(self, task: Task) -> np.ndarray:
         """Indices of the clips that an epoch goes through once."""
         return self.data.clips("train", task.new)
@@ -88,7 +93,8 @@ class GradientLearner(Learner):
         self.sizes = [num_classes]
         data = self.data
         precision = PRECISIONS[self.args.precision]
-        network = AudioVisualNet(self.args.modality, num_classes, data.audio_dim, data.visual_dim, self.head, precision)
+        network_class = find_network(getattr(self.args, "network", None))  # earlier runs have no such option
+        network = network_class(self.args.modality, num_classes, data.audio_dim, data.visual_dim, self.head, precision)
         return network.to(self.device)
 
     def forward(self, network: nn.Module, batch: Batch) -> dict[str, torch.Tensor]:

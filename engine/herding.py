@@ -26,6 +26,10 @@ class HerdingLearner(GradientLearner):
     class_means = None  # NME: (classes, D), of the network as it is
     herded = None  # NME: {new class: ids}, by the network as it is
 
+    @classmethod
+    def needs_of_network(cls, args: Any) -> set[str] | None:
+        return {"logits", "feature"}
+
     def training_clips(self, task: Task) -> np.ndarray:
         return np.concatenate((super().training_clips(task), self.exemplars()))
 

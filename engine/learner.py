@@ -74,7 +74,14 @@ class Learner:
                 reasons["variant"] = f"{args.method} is the same in both"
         if args.modality == "audio":
             reasons["num_frames"] = "sound has no frames"
+        if cls.needs_of_network(args) is None:
+            reasons["network"] = f"{args.method} trains no network that can be exchanged"
         return reasons
+
+    @classmethod
+    def needs_of_network(cls, args: argparse.Namespace) -> set[str] | None:
+        """What ``--network`` must give: names of outputs and of methods (``gives``); None: it has no use for one."""
+        return None
 
     @classmethod
     def check_tasks(cls, args: argparse.Namespace, tasks: list[Task]) -> None:

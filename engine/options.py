@@ -7,7 +7,7 @@ import sys
 
 from engine.learner import Learner
 from engine.presets import preset
-from engine.registry import find_method, method_names
+from engine.registry import find_method, find_network, method_names, network_names
 from features.checks import DEFAULT_FRAMES
 from model.network import PRECISIONS
 from utils.command_line import (
@@ -49,6 +49,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, type[
     _check_method(method, args)
     args.command = shlex.join(["train_incremental.py", *arguments])
     _leave_out(method, args, parser, arguments)
+    _check_network(method, args)
     return args, method
 
 
@@ -78,6 +79,12 @@ def _add_job(group):
         choices=("released", "corrected"),
         default="released",
         help="released reproduces the published tables; corrected is what each method's paper defines",
+    )
+    group.add_argument(
+        "--network",
+        choices=network_names(),
+        metavar="NAME",
+        help="a file of model/networks/; default: the paper's, model/network.py",
     )
     group.add_argument("--seed", type=seed, default=42, help="seed of weights, batches and exemplars")
 
@@ -225,6 +232,16 @@ def own_options(method: type[Learner]) -> set[str]:
     parser = OneLineParser(add_help=False)
     method.add_options(parser.add_argument_group())
     return set(vars(parser.parse_args([])))
+
+
+def _check_network(method, args):
+    """InputError if the network does not give what the method needs of it."""
+    missing = sorted((method.needs_of_network(args) or set()) - set(find_network(args.network).gives))
+    if missing:
+        raise InputError(
+            f"--network {args.network}: {args.method} needs {', '.join(missing)} of it (docs/extending.md); choose"
+            " another network or method, or switch off the terms that need them"
+        )
 
 
 def _check_method(method, args):

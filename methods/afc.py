@@ -46,6 +46,10 @@ class AFC(HerdingLearner):
         return super().without_effect(args) | (cancels if args.variant == "released" else {})
 
     @classmethod
+    def needs_of_network(cls, args: Any) -> set[str]:
+        return {"logits", "feature", *((*DISTILLED, "fuse") if args.modality == "audio-visual" else ())}
+
+    @classmethod
     def check_tasks(cls, args: Any, tasks: list[Task]) -> None:
         if args.variant == "corrected" and tasks[0].num_new < 2:
             raise InputError(

@@ -80,6 +80,10 @@ class Analytic(Learner):
             reasons["sharpness"] = "there are no heads (--heads 0)"
         return reasons
 
+    @classmethod
+    def needs_of_network(cls, args: Any) -> set[str] | None:
+        return None if args.analytic_trunk == "raw" else {"logits", "feature"}
+
     def __init__(self, args: Any, data: IncrementalData, device: torch.device):
         super().__init__(args, data, device)
         self.views = AnalyticFeatures(args.heads, args.sharpness, data.visual_shape, args.seed, device)

@@ -70,6 +70,15 @@ class AVCIL(GradientLearner):
                 reasons |= dict.fromkeys(options, f"without --{switch} nothing uses it")
         return reasons
 
+    @classmethod
+    def needs_of_network(cls, args: Any) -> set[str]:
+        needs = {"logits"}
+        if args.instance_contrastive or args.class_contrastive:
+            needs |= {"audio", "visual"}
+        if args.attn_score_distil:
+            needs |= {"spatial_distance", "temporal_distance", "frozen_attention"}
+        return needs
+
     def losses(self, batch: Batch, task: Task) -> dict[str, torch.Tensor]:
         if task.index == 0:
             return super().losses(batch, task)

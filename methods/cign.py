@@ -35,6 +35,10 @@ class CIGN(GradientLearner):
         weight("lam_token", 1.0, "the identity of class tokens")
         weight("lam_token_KD", 1.0, "the class-token distillation")
 
+    @classmethod
+    def needs_of_network(cls, args: Any) -> None:
+        return None  # class tokens are in a network of their own
+
     def new_network(self, num_classes: int) -> ClassTokenNet:
         self.sizes = [num_classes]
         data = self.data

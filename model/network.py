@@ -26,6 +26,10 @@ class AudioVisualNet(nn.Module):
     of the matrix products of tokens, by default that of the weights.
     """
 
+    # What forward returns of audio-visual clips, and the methods of the network that some learners call.
+    gives = ("logits", "feature", "audio", "visual", "pooled", "spatial_distance", "temporal_distance")
+    gives += ("fuse", "attention", "frozen_attention")
+
     def __init__(
         self,
         modality: str,

@@ -1,14 +1,21 @@
 """The tables of a report: what they measure, how they sort and divide groups of runs, and the notes below them."""
 
+import importlib
 import json
-from collections.abc import Iterator
+import operator
+import pkgutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from engine.run_files import RunResults
+from reporting import measures
 from reporting.published import SHARED_IN_RELEASE, SOURCE, find_published, other_settings
 from reporting.runs import DISPLAY_NAMES, Group, differing, mean_and_spread, name_settings, settings, show_value
-from reporting.tables import Cell, Column, Table, cell, count_runs, mark_best
+from reporting.tables import Cell, Column, Table, cell, count_runs, mark_best, steps_table
+from utils.errors import InputError, did_you_mean
 
-# (key of results.json, head of its column, whether higher is better)
+# (key of results.json or a function of a run, head of its column, whether higher is better)
+Measure = tuple[str | Callable[[RunResults], float | None], str, bool]
 ACCURACY = ("mean_accuracy", "mean acc.", True)
 LAST = ("last_accuracy", "last acc.", True)
 FORGETTING = ("average_forgetting", "avg. forg.", False)
@@ -39,10 +46,30 @@ def group_by(groups: list[Group], options: tuple[str, ...]) -> list[tuple[tuple,
     return list(parts.items())
 
 
-def cells_of(measure: tuple[str, str, bool], cases: list[list[RunResults]]) -> list[Cell]:
+def find_measures(names: list[str]) -> list[Measure]:
+    """The Measure that each file ``reporting/measures/<name>.py`` is; InputError for one that is not there."""
+    known = sorted(module.name for module in pkgutil.iter_modules(measures.__path__))
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"--measures {name}: no such measure{did_you_mean(name, known)}; there are {', '.join(known)}"
+            )
+    modules = [importlib.import_module(f"{measures.__name__}.{name}") for name in names]
+    return [(module.measure, module.HEAD, module.HIGHER_IS_BETTER) for module in modules]
+
+
+def step_tables(groups: list[Group], further: Sequence[Measure] = ()) -> list[Table]:
+    """One Table of all groups: accuracy after each step, and a column for each of ``further``."""
+    table, columns = steps_table(groups), [cells_of(measure, [runs for _, runs in groups]) for measure in further]
+    rows = [[*row, *(column[number] for column in columns)] for number, row in enumerate(table.rows)]
+    return [replace(table, columns=[*table.columns, *(Column(head) for _, head, _ in further)], rows=rows)]
+
+
+def cells_of(measure: Measure, cases: list[list[RunResults]]) -> list[Cell]:
     """The Cell of each of ``cases``, lists of runs; the best are marked if there is a choice."""
     key, _, highest = measure
-    cells = [cell([getattr(run, key) for run in runs]) for runs in cases]
+    value = key if callable(key) else operator.attrgetter(key)
+    cells = [cell(map(value, runs)) for runs in cases]
     competing = [index for index, runs in enumerate(cases) if runs and not _is(CEILING, runs)]
     if len(competing) > 1:
         marked = mark_best([cells[index] for index in competing], highest)
@@ -83,21 +110,21 @@ def _sortable(value):
 MODALITIES = ("audio", "visual", "audio-visual")
 
 
-def method_tables(groups: list[Group]) -> list[Table]:
+def method_tables(groups: list[Group], further: Sequence[Measure] = ()) -> list[Table]:
     """One Table per data set: a row per method, classifier and differing option, columns modality x measure.
 
     Beside a column stand the published numbers where there are some, and the difference to them.
     """
-    return [_method_table(dataset, members) for (dataset,), members in group_by(groups, ("dataset",))]
+    return [_method_table(dataset, members, further) for (dataset,), members in group_by(groups, ("dataset",))]
 
 
-def _method_table(dataset, groups):
+def _method_table(dataset, groups, further):
     rows = _rows_by_modality(sort_rows(groups))
     columns, cells, notes = [Column("method")], [], []
     for modality in MODALITIES:
         cases = [by_modality.get(modality, []) for _, by_modality in rows]
         if any(cases):
-            for measure in (ACCURACY, FORGETTING):
+            for measure in (ACCURACY, FORGETTING, *further):
                 heads, block = _block(modality, measure, cases)
                 columns += heads
                 cells += block
@@ -125,7 +152,7 @@ def _block(modality, measure, cases):
     key, head, _ = measure
     columns, block = [Column(head, modality)], [cells_of(measure, cases)]
     published = [find_published(settings(runs[0])) if runs else None for runs in cases]
-    if any(published):
+    if isinstance(key, str) and any(published):
         released = [Cell(entry[key]) if entry else Cell(None) for entry in published]
         pairs = zip(block[0], released, strict=True)
         short = head.split()[-1]
@@ -155,25 +182,24 @@ def _published_notes(rows, modality):
     return notes
 
 
-def option_tables(groups: list[Group]) -> list[Table]:
+def option_tables(groups: list[Group], further: Sequence[Measure] = ()) -> list[Table]:
     """One Table per data set, method, classifier and modality of which there are runs with different options."""
     by = ("dataset", "method", "classifier", "modality")
-    return [_option_table(key, members) for key, members in group_by(groups, by) if len(members) > 1]
+    return [_option_table(key, members, further) for key, members in group_by(groups, by) if len(members) > 1]
 
 
-def _option_table(key, groups):
+def _option_table(key, groups, further):
     """A row per combination of the options that differ, in their order."""
     groups = sort_rows(groups)
     all_settings = settings_of(groups)
     options = differing(all_settings)
     cases = [runs for _, runs in groups]
-    measures = (ACCURACY, LAST, FORGETTING)
-    columns = [Column(name) for name in (*options, "seeds", *(head for _, head, _ in measures))]
+    shown = (ACCURACY, LAST, FORGETTING, *further)
+    columns = [Column(name) for name in (*options, "seeds", *(head for _, head, _ in shown))]
     values = [[show_value(own.get(name)) for name in options] for own in all_settings]
-    cells = [cells_of(measure, cases) for measure in measures]
+    cells = [cells_of(measure, cases) for measure in shown]
     rows = [
-        [*shown, count_runs(runs), *each]
-        for shown, runs, each in zip(values, cases, zip(*cells, strict=True), strict=True)
+        [*own, count_runs(runs), *each] for own, runs, each in zip(values, cases, zip(*cells, strict=True), strict=True)
     ]
     dataset, _, classifier, modality = key
     label = cases[0][0].label
@@ -185,22 +211,23 @@ MEASURES = (LAST, ACCURACY, FORGETTING)
 MEGABYTE = 1e6
 
 
-def summary_tables(groups: list[Group]) -> list[Table]:
+def summary_tables(groups: list[Group], further: Sequence[Measure] = ()) -> list[Table]:
     """One Table per data set and modality, a row per group; seconds of training and evaluation, MB after all steps."""
-    return [_summary_table(key, sort_rows(members)) for key, members in group_by(groups, ("dataset", "modality"))]
+    by = ("dataset", "modality")
+    return [_summary_table(key, sort_rows(members), further) for key, members in group_by(groups, by)]
 
 
-def _summary_table(key, groups):
+def _summary_table(key, groups, further):
     from reporting.statistics import task_aware_accuracy  # not above: other tables do without NumPy
 
-    cases = [runs for _, runs in groups]
-    cells = [cells_of(measure, cases) for measure in MEASURES]
+    cases, shown = [runs for _, runs in groups], (*MEASURES, *further)
+    cells = [cells_of(measure, cases) for measure in shown]
     aware = [cell(map(task_aware_accuracy, runs)) for runs in cases]
-    shown = any(each.value is not None for each in aware)
-    heads = ["method", "runs", *(head for _, head, _ in MEASURES), *(["task-aware"] if shown else [])]
+    knows = any(each.value is not None for each in aware)
+    heads = ["method", "runs", *(head for _, head, _ in shown), *(["task-aware"] if knows else [])]
     heads += ["seconds", "MB kept"]
     rows = [
-        [name, count_runs(runs), *each, *([known] if shown else []), *_costs(runs)]
+        [name, count_runs(runs), *each, *([known] if knows else []), *_costs(runs)]
         for (name, runs), each, known in zip(groups, zip(*cells, strict=True), aware, strict=True)
     ]
     return Table(", ".join(key), [Column(head) for head in heads], rows, tuple(best_note(cells, groups)))

@@ -15,10 +15,10 @@ from splits.formats import read_splits
 from splits.release import AVE_ANNOTATIONS, TRIPLE
 from tests.helpers.hub import Hub
 from tests.helpers.shared import shared
-from utils.datasets import KNOWN
+from utils.datasets import find_dataset
 from utils.errors import InputError
 
-AVE = KNOWN["AVE"]
+AVE = find_dataset("AVE")
 IDS = [f"{number:011d}" for number in range(sum(AVE.clips))]
 PARTS = 3
 

@@ -3,6 +3,9 @@
 Shapes: B clips, F frames, S positions, D width.
 """
 
+import importlib
+import os
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +19,7 @@ from model.encoders.frames import read_frames
 from model.encoders.images import NUM_FRAMES, MeanPosition, Patches, load_timm
 from model.encoders.videomae import HUB_NAME, load_videomae
 from model.encoders.weights import file_sha256, state_sha256
-from utils.errors import InputError
+from utils.errors import InputError, did_you_mean
 
 AUDIO_ENCODERS = ("audiomae", "logmel")
 VISUAL_ENCODERS = ("videomae", "patches", "timm/<model>")
@@ -46,7 +49,8 @@ def build_audio_encoder(
     ``checkpoint``: a file of AudioMAE's weights, or ``hub``, which None stands for as well.
     """
     if name not in AUDIO_ENCODERS:
-        raise InputError(f"--audio_encoder {name}: not one of {', '.join(AUDIO_ENCODERS)}")
+        build = _find("audio_encoder", name, AUDIO_ENCODERS)
+        return build(checkpoint, sample_rate, normalize_fbank)
     attributes = {"encoder": name, "sample_rate": sample_rate or 0, "normalize_fbank": normalize_fbank}
     if name == "logmel":
         _refuse("--audio_checkpoint", checkpoint, "logmel has no weights")
@@ -81,7 +85,7 @@ def build_visual_encoder(name: str, checkpoint: str | None = None, pooled: bool 
             "checkpoint_sha256": file_sha256(checkpoint) if checkpoint else state_sha256(network),
         }
     else:
-        raise InputError(f"--visual_encoder {name}: not one of {', '.join(VISUAL_ENCODERS)}")
+        return _find("visual_encoder", name, VISUAL_ENCODERS)(checkpoint, pooled)
     if pooled and not name.startswith("timm/"):
         network = nn.Sequential(network, MeanPosition())
     return Encoder(name, prepare, network, attributes, left_out)
@@ -103,6 +107,20 @@ def prepare_logmel(sample_rate: int | None, path: str) -> torch.Tensor:
     bands = filter_bank(waveform, rate, _LOGMEL_BANDS).T
     feature = F.adaptive_avg_pool1d(bands, _LOGMEL_TIMES).flatten()
     return F.layer_norm(feature, feature.shape)
+
+
+def _find(function, name, known):
+    """The ``function`` of the file ``model/encoders/<name>.py``; InputError if there is none."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    names = [module.name for module in pkgutil.iter_modules([folder])]
+    build = getattr(importlib.import_module(f"model.encoders.{name}"), function, None) if name in names else None
+    if build is None:
+        meant = did_you_mean(name, known)
+        raise InputError(
+            f"--{function} {name}: not one of {', '.join(known)}{meant}, and no file model/encoders/{name}.py defines"
+            f" {function} (docs/extending.md)"
+        )
+    return build
 
 
 def _refuse(flag, value, reason):
