@@ -18,8 +18,7 @@ from tqdm import tqdm
 
 from features.batch import Batch, upload
 from features.cache import CacheOptions, TokenCache
-from features.checks import common_shape, frames_first, read_all
-from features.convert import token_mean
+from features.checks import common_shape, frames_first, read_all, token_mean
 from features.sources import Features
 from features.store import feature_files, open_features
 from features.tokens import FeatureSizes, Tokens

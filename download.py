@@ -26,7 +26,7 @@ from tqdm import tqdm
 from features.archive import Archive, Member, PersistentFile, fetch, fetched_bytes
 from features.convert import convert
 from features.sources import FILES, open_source, source_file
-from features.store import index_path
+from features.store import index_path, refuse_unfinished
 from splits.release import RELEASE, fetch_splits
 from utils.command_line import DATA_ROOT, OneLineParser
 from utils.datasets import MODALITIES, Dataset, find_dataset, published_datasets
@@ -71,10 +71,11 @@ def parse(arguments):
 
 
 def present(folder: str, modality: str) -> bool:
-    """Whether training finds features of this modality; says so."""
+    """Whether training finds features of this modality; says so. InputError if their extraction is not finished."""
     if os.path.exists(index_path(folder, modality)):
         print(f"{modality}: its store is in {os.path.relpath(folder)} already")
         return True
+    refuse_unfinished(folder, modality)
     return False
 
 

@@ -3,8 +3,8 @@
 
     python extract_pretrained_features.py --dataset AVE
 
-reads raw_data/AVE/{audios,frames} and writes data/AVE/audio_pretrained_feature/audio_features.h5 and
-data/AVE/visual_pretrained_feature/visual_features.h5. It goes on where it was stopped. Clips that fail are listed in
+reads raw_data/AVE/{audios,frames} and writes the feature stores that training reads, data/AVE/*_pretrained_feature/
+*_store.json and the arrays that these name. It goes on where it was stopped. Clips that fail are listed in
 data/AVE/failed.csv. On several GPUs: torchrun --nproc_per_node 4 extract_pretrained_features.py --dataset AVE ...
 """
 
@@ -14,7 +14,11 @@ if __name__ == "__main__":
     enter_environment()
 
 import os
-from contextlib import nullcontext
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -23,9 +27,15 @@ import torch
 from extraction.failures import Failure, end, read_failures, summary, write_failures
 from extraction.folder import MediaFolder, wav_rate
 from extraction.pipeline import PRECISIONS, RECORDED, extract_features, plan_batches, read_precision
-from features.sources import extracted_file
-from features.writer import FeatureWriter
-from model.encoders.factory import AUDIO_ENCODERS, VISUAL_ENCODERS, build_audio_encoder, build_visual_encoder
+from features.store import index_path
+from features.store_writer import StoreWriter, refuse_if_full
+from model.encoders.factory import (
+    AUDIO_ENCODERS,
+    VISUAL_ENCODERS,
+    Encoder,
+    build_audio_encoder,
+    build_visual_encoder,
+)
 from splits.clips import id_problem, wanted_ids
 from utils.command_line import OneLineParser, add_data_options, cores, heading, not_negative, positive
 from utils.datasets import MODALITIES, find_dataset
@@ -34,6 +44,21 @@ from utils.errors import InputError, command
 from utils.files import file_lock
 
 WHAT = {"audio": "audio_feature", "visual": "visual_feature"}
+
+
+@dataclass
+class Job:
+    """The features of one modality: of ``ids``, those that can name a clip and whose sound or frames are there."""
+
+    modality: str
+    ids: list[str]
+    encoder: Encoder
+    writer: StoreWriter
+    raw: MediaFolder
+
+    def missing(self) -> list[str]:
+        """The ids that have neither a feature nor what it is made from."""
+        return [v for v in self.ids if v not in self.writer.stored and not self.raw.has(self.modality, v)]
 
 
 @command
@@ -48,25 +73,32 @@ def main(arguments=None):
     raw = MediaFolder(args.raw_root, args.dataset)
     data = os.path.join(args.data_root, find_dataset(args.dataset).folder)
     ids, modalities = clips_of(args, raw), MODALITIES[args.modality]
-    # All that can be refused is refused before the first clip.
     encoders = {modality: BUILD[modality](args, raw) for modality in modalities}
     os.makedirs(data, exist_ok=True)
-    with file_lock(os.path.join(data, ".extraction.lock"), data) if group.is_main else nullcontext():
-        writers = {
-            modality: open_writer(args, raw, data, modality, encoders[modality], group) for modality in modalities
-        }
-        group.barrier()
-        done = [
-            extract_modality(args, raw, modality, ids, encoders[modality], writers[modality], group)
-            for modality in modalities
-        ]
+    with locked(data, modalities) if group.is_main else nullcontext():
+        jobs = [make_job(args, raw, data, modality, ids, encoders[modality]) for modality in modalities]
         if group.is_main:
-            failures = [failure for _, failed in done for failure in failed]
+            begin(jobs, data)
+        group.barrier()
+        done = [extract_modality(args, job, group) for job in jobs]
+        if group.is_main:
+            failures = [failure for _, failed in done for failure in failed] + bad_names(ids, modalities)
             path = write_failures(data, failures, {(video, WHAT[each]) for video in ids for each in modalities})
             print(f"Wrote {' and '.join(line for line, _ in done)}; {summary(failures)}, listed in {path}", flush=True)
     group.close()
     if group.is_main:
         end(failures, len(ids) * len(modalities), path)
+
+
+@contextmanager
+def locked(data, modalities) -> Iterator[None]:
+    """Hold what another extraction, or a conversion of these features, would write."""
+    with ExitStack() as stack:
+        stack.enter_context(file_lock(os.path.join(data, ".extraction.lock"), data))
+        for path in (index_path(data, modality) for modality in modalities):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            stack.enter_context(file_lock(f"{path}.lock", "this store"))
+        yield
 
 
 def parse(arguments):
@@ -92,7 +124,9 @@ def parse(arguments):
     group.add_argument(
         "--num_workers", type=not_negative, help="processes that decode; 0: none extra; default: one a core"
     )
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    args.line = sys.argv[1:] if arguments is None else arguments
+    return args
 
 
 def clips_of(args, raw):
@@ -105,35 +139,48 @@ def clips_of(args, raw):
     return sorted(set().union(*extracted.values())) if ids is None else ids
 
 
-def open_writer(args, raw, data, modality, encoder, group):
-    """The writer of one modality; the leading rank clears up after killed runs and checks what is there."""
-    if encoder.left_out and group.is_main:
-        print(f"{encoder.name}: keys of the checkpoint that are not used: {', '.join(encoder.left_out)}")
-    writer = FeatureWriter(extracted_file(data, modality), attributes(args, raw, encoder))
-    if group.is_main:
-        writer.path.parent.mkdir(exist_ok=True)
-        writer.clean()
-        writer.check()
-    return writer
+def make_job(args, raw, data, modality, ids, encoder):
+    going_on = shlex.join([".venv/bin/python", "extract_pretrained_features.py", *args.line])
+    writer = StoreWriter(
+        data, modality, encoder.shape, args.feature_dtype, attributes(args, raw, encoder), command=going_on
+    )
+    return Job(modality, [video for video in ids if not id_problem(video)], encoder, writer, raw)
 
 
-def extract_modality(args, raw, modality, ids, encoder, writer, group):
+def begin(jobs, data):
+    """Refuse what can be refused, say how much disk it takes, and plan the stores: all before the first clip."""
+    for job in jobs:
+        if job.encoder.left_out:
+            print(f"{job.encoder.name}: keys of the checkpoint that are not used: {', '.join(job.encoder.left_out)}")
+        job.writer.check()
+    size = sum(job.writer.plan(sorted(set(job.ids).difference(job.missing()))) for job in jobs)
+    print(f"Features to write: {refuse_if_full(data, size, 'make room, or pass --feature_dtype float16 or --pooled')}")
+    for job in jobs:
+        job.writer.begin()
+
+
+def extract_modality(args, job, group):
     """Extract the features of one modality; return a line on what was written, and the failures of all ranks."""
-    paths = {video: raw.wav(video) if modality == "audio" else raw.frames_of(video) for video in ids}
-    merged = writer.merged()
-    unusable = {video: problem for video in ids if (problem := id_problem(video))}
-    ids = [video for video in ids if video not in unusable]
-    missing = [video for video in ids if video not in merged and not raw.has(modality, video)]
-    # Batches are planned without regard to parts: a run that goes on makes the same ones, and skips those it has.
-    planned = plan_batches(set(ids) - merged - set(missing), args.batch_size, group.rank, group.world)
-    written = writer.written()
-    batches = [[video for video in batch if video not in written] for batch in planned]
+    raw, modality, writer = job.raw, job.modality, job.writer
+    if not group.is_main:
+        writer.join()
+    paths = {video: raw.wav(video) if modality == "audio" else raw.frames_of(video) for video in job.ids}
+    missing = job.missing()
+    # Batches are planned without regard to what is done: a run that goes on makes the same ones, and skips those.
+    todo = paths.keys() - writer.done().keys() - set(missing)
+    planned = plan_batches(list(writer.rows), args.batch_size, group.rank, group.world)
+    batches = [[video for video in batch if video in todo] for batch in planned]
     options = SimpleNamespace(**vars(args), what=WHAT[modality], show_progress=group.is_main)
-    count, failures = extract_features(encoder, writer, list(filter(None, batches)), paths, options)
+    count, failures = extract_features(job.encoder, writer, list(filter(None, batches)), paths, options)
     count, failures = sum(group.gather([count])), group.gather(failures)
-    line = group.is_main and f"{modality} features of {count} clips ({writer.merge()} in all) to {writer.path}"
-    failures += [Failure(video, WHAT[modality], problem) for video, problem in unusable.items()]
+    line = f"{modality} features of {count} clips ({writer.finish()} in all) to {writer.index}" if group.is_main else ""
     return line, failures + missing_inputs(raw, modality, missing)
+
+
+def bad_names(ids, modalities):
+    """Failures of ids that can be none: names of files or folders given by hand."""
+    problems = {video: problem for video in ids if (problem := id_problem(video))}
+    return [Failure(video, WHAT[each], problem) for video, problem in problems.items() for each in modalities]
 
 
 def build_audio(args, raw):

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from dataloader import Batch
 from engine.checkpoints import content_errors, last_step, load, step_path
 from engine.learner import Learner
 from engine.registry import find_method
 from engine.run_files import ARGUMENTS, DATA
 from engine.run_identity import defining, difference
+from features.batch import Batch
 from features.tokens import FeatureSizes, Tokens
 from utils.datasets import MODALITIES
 from utils.errors import InputError

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from extraction.ffmpeg import DEFAULT_SAMPLE_RATE, extract_frames, extract_wav
+from extraction.pipeline import infer
 from model.encoders.factory import build_audio_encoder, build_visual_encoder
 from utils.errors import InputError, MediaError
 
@@ -40,8 +41,7 @@ class ClipFeatures:
             rate = provenance.get("frame_rate", self.frame_rate)
             extract_frames(video, path, rate, provenance.get("short_side", 0))
         encoder = self.encoders[modality]
-        with torch.inference_mode():
-            feature = encoder.network(encoder.prepare(path)[None].to(self.device))[0].float().cpu().numpy()
+        feature = infer(encoder.network, encoder.prepare(path)[None].numpy(), self.device)[0]
         if not np.isfinite(feature).all():
             raise MediaError(f"its {modality} feature holds values that are not finite")
         return feature.astype(provenance.get("feature_dtype", "float32"))

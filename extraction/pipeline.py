@@ -1,19 +1,19 @@
 """From prepared clips to stored features: workers decode ahead, the network runs, a thread writes."""
 
-import shutil
 import signal
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from extraction.failures import Failure, reason_of
-from features.writer import FeatureWriter
+from features.store_writer import StoreWriter
 from model.encoders.factory import Encoder
 from model.network import PRECISIONS as DTYPES
 from utils.errors import InputError, is_of_machine
@@ -55,19 +55,18 @@ def read_precision(text: str) -> str:
     return next((word for word, recorded in RECORDED.items() if recorded == text), text)
 
 
-def plan_batches(ids: Iterable[str], batch_size: int, rank: int = 0, world: int = 1) -> list[list[str]]:
+def plan_batches(ids: Sequence[str], batch_size: int, rank: int = 0, world: int = 1) -> list[list[str]]:
     """This rank's batches of ``ids``. They depend on nothing else, so that a run that goes on makes the same ones."""
-    ids = sorted(ids)
-    batches = [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)]
+    batches = [list(ids[start : start + batch_size]) for start in range(0, len(ids), batch_size)]
     return batches[rank::world]
 
 
 def extract_features(
-    encoder: Encoder, writer: FeatureWriter, batches: list[list[str]], paths: dict[str, str], options: SimpleNamespace
+    encoder: Encoder, writer: StoreWriter, batches: list[list[str]], paths: dict[str, str], options: SimpleNamespace
 ) -> tuple[int, list[Failure]]:
     """Write the features of all clips in ``batches``; return how many, and the failures.
 
-    ``options``: what, device, precision, feature_dtype, num_workers, show_progress. InputError if the disk has no room.
+    ``options``: what, device, precision, feature_dtype, num_workers, show_progress.
     """
     network = encoder.network.to(options.device).eval()
     loader = _loader(PreparedBatches(batches, paths, encoder.prepare), options)
@@ -75,29 +74,17 @@ def extract_features(
     count, failures, pending = 0, [], None
     with ThreadPoolExecutor(1) as thread, tqdm(**_bar(total, encoder.name, options)) as bar:
         for ids, inputs, failed in _whole(loader):
-            features = _infer(network, inputs, options) if ids else []
+            features = infer(network, inputs, options.device, options.precision) if ids else []
             good, bad = _finite(ids, features, options.feature_dtype)
             failures += [Failure(video, options.what, reason) for video, reason in [*failed, *bad]]
-            if good and not count:
-                _announce(writer, next(iter(good.values())).nbytes * total, options)
             if pending:
                 pending.result()
-            pending = thread.submit(writer.write_part, good) if good else None
+            pending = thread.submit(writer.write, good) if good else None
             count += len(good)
             bar.update(len(ids) + len(failed))
         if pending:
             pending.result()
     return count, failures
-
-
-def _announce(writer, size, options):
-    """Say how large the features of this process become; InputError if that does not fit twice, in parts and merged."""
-    free = shutil.disk_usage(writer.path.parent).free
-    line = f"{options.what}s: {size / 1e9:.2f} GB to write, twice until merged, {free / 1e9:.2f} GB free"
-    if 2 * size > free:
-        raise InputError(f"{writer.path.parent}: {line}; make room, or pass --feature_dtype float16 or --pooled")
-    if options.show_progress:
-        print(line, flush=True)
 
 
 def _loader(data, options):
@@ -132,13 +119,13 @@ def _whole(loader):
         raise InputError(f"a worker process died, out of memory perhaps ({error}); lower --num_workers") from None
 
 
-def _infer(network, inputs, options):
-    """Features of a batch as a float32 array."""
-    dtype = PRECISIONS[options.precision]
-    mixed = torch.autocast(options.device.type, dtype) if dtype else nullcontext()
+def infer(network: nn.Module, inputs: np.ndarray, device: torch.device, precision: str = "fp32") -> np.ndarray:
+    """Features of a batch of inputs as float32; ``precision``: one of PRECISIONS. InputError if a GPU has no room."""
+    dtype = PRECISIONS[precision]
+    mixed = torch.autocast(device.type, dtype) if dtype else nullcontext()
     try:
         with torch.inference_mode(), mixed:
-            return network(torch.from_numpy(inputs).to(options.device)).float().cpu().numpy()
+            return network(torch.from_numpy(inputs).to(device)).float().cpu().numpy()
     except torch.OutOfMemoryError:
         raise InputError("the GPU's memory is full; lower --batch_size") from None
 

@@ -1,4 +1,4 @@
-"""One look at every feature before it is used: shapes, types, and values that are numbers."""
+"""One look at every feature before it is used: shapes, types, values that are numbers; and the mean token of a clip."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -71,3 +71,23 @@ def frames_first(path: str, shape: tuple[int, ...], num_frames: int | None) -> t
     if frames < 1 or shape[0] % frames:
         raise InputError(f"{path}: {shape[0]} tokens are not a multiple of {frames} frames; pass --num_frames")
     return frames, shape[0] // frames, shape[1]
+
+
+def token_mean(array: np.ndarray, frames: int = DEFAULT_FRAMES) -> np.ndarray:
+    """The mean token (D,) float32 of tokens (F, S, D), or (F * S, D) of ``frames`` frames: over frames, then positions.
+
+    To the bit what PyTorch gives (widths that 32 divides, up to 256 frames and positions): AFC's KMeans tells last bits
+    apart.
+    """
+    tokens = array.astype(np.float32, copy=False)
+    if tokens.ndim == 2:
+        frames = frames if len(tokens) % frames == 0 else 1
+        tokens = tokens.reshape(frames, -1, tokens.shape[-1])
+    return _mean(_mean(tokens))
+
+
+def _mean(rows):
+    """The mean over the first axis, summed as torch does along an outer dimension: 16 rows at a time, then these."""
+    whole = len(rows) // 16
+    blocks = rows[: 16 * whole].reshape(whole, 16, *rows.shape[1:])
+    return (rows[16 * whole :].sum(0) + blocks.sum(1).sum(0)) / np.float32(len(rows))

@@ -20,12 +20,6 @@ FILES = {
 }
 
 
-def extracted_file(folder: str, modality: str) -> str:
-    """Where the extraction puts the features of one modality, under a data set's folder."""
-    subfolder, names = FILES[modality]
-    return os.path.join(folder, subfolder, names[0])
-
-
 # What the extraction records that tells one kind of features from another.
 ORIGIN = ("encoder", "checkpoint_sha256", "sample_rate", "normalize_fbank", "frame_rate", "pooling")
 

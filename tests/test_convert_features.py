@@ -1,6 +1,7 @@
 """The feature store: what goes in comes out, in bounded memory, whole or not at all."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 
 from dataloader import open_data
 from features import convert as convert_module
+from features.checks import token_mean
 from features.convert import main
 from features.store import StoreFeatures, index_path, open_features
 from tests.helpers import tiny
@@ -150,7 +152,7 @@ def test_a_store_is_not_written_where_it_does_not_fit_or_cannot_be_meant(data, m
     flags = ["--dataset", "tiny", "--data_root", str(data), "--modality", "visual"]
     line = refused(data, *flags, main=main)
     assert "would become a store of 2.10 GB; pass --yes_expand" in line and "visual_features.h5" in line
-    monkeypatch.setattr(convert_module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2 * 10**9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2 * 10**9))
     assert "the store takes 2.10 GB and 2.00 GB are free" in refused(data, *flags, "--yes_expand", main=main)
     bomb(data, 1, (2**10, 2**19))
     assert "'0' would take 2.15 GB of memory" in refused(data, *flags, "--yes_expand", main=main)
@@ -177,7 +179,7 @@ def test_a_killed_conversion_leaves_the_old_store_or_none(data):
     for delay in (0.0, 0.05, 0.1):
         process = subprocess.Popen([*command, "--modality", "visual"], stdout=subprocess.DEVNULL)
         folder = features(data, "visual").parent
-        while process.poll() is None and not list(folder.glob(".avcil-visual_store-*")):
+        while process.poll() is None and not list(folder.glob("visual_store.unfinished.json")):
             time.sleep(0.002)
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
@@ -232,5 +234,5 @@ def test_memory_is_bounded(tmp_path):
 def test_mean_tokens_are_torchs_to_the_bit(frames, positions):
     tokens = torch.randn(frames, positions, 768, generator=torch.Generator().manual_seed(0))
     expected = tokens[None].mean(1).mean(1)[0].numpy()
-    assert np.array_equal(convert_module.token_mean(tokens.numpy()), expected)
-    assert np.array_equal(convert_module.token_mean(tokens.flatten(0, 1).numpy(), frames), expected)
+    assert np.array_equal(token_mean(tokens.numpy()), expected)
+    assert np.array_equal(token_mean(tokens.flatten(0, 1).numpy(), frames), expected)

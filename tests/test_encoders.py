@@ -234,7 +234,7 @@ def test_videomae_checkpoint_in_its_published_form(tmp_path, safe):
     with torch.inference_mode():
         ours = encoder.network.eval()(inputs)
         theirs = network(normalized(inputs)).last_hidden_state
-    assert ours.shape == (1, 2, 4, 32)
+    assert ours.shape == (1, 2, 4, 32) == (1, *encoder.shape)
     torch.testing.assert_close(ours.flatten(1, 2), theirs)
     pooled = build_visual_encoder("videomae", str(tmp_path / "videomae"), pooled=True).network.eval()
     with torch.inference_mode():
@@ -322,7 +322,7 @@ def test_any_image_model_of_timm(tmp_path, model, tokens, dims):
         encoder = build_visual_encoder(f"timm/{model}", str(tmp_path / "weights.pth"), pooled)
         with torch.inference_mode():
             feature = encoder.network.eval()(encoder.prepare(frames)[None])
-        assert feature.shape == (1, 8, positions, dims) and feature.isfinite().all()
+        assert feature.shape == (1, 8, positions, dims) == (1, *encoder.shape) and feature.isfinite().all()
         assert encoder.left_out and all(name.startswith(("head", "fc")) for name in encoder.left_out)
     with pytest.raises(InputError, match="no such model"):
         build_visual_encoder("timm/no_such_model")
@@ -332,7 +332,8 @@ def test_encoders_without_weights(tmp_path):
     patches = build_visual_encoder("patches")
     with torch.inference_mode():
         feature = patches.network(patches.prepare(write_frames(tmp_path / "frames", 32))[None])
-    assert feature.shape == (1, 8, 4, 256)
+    assert feature.shape == (1, 8, 4, 256) == (1, *patches.shape)
+    assert build_visual_encoder("patches", pooled=True).shape == (8, 1, 256)
     levels = feature.mean((0, 2, 3))
     assert (levels.diff() > 0).all()  # brightness rises from frame to frame
 
@@ -341,7 +342,7 @@ def test_encoders_without_weights(tmp_path):
     chirp = np.sin(2 * np.pi * (200 + 900 * time) * time)[None]
     feature = logmel.prepare(write_wav(tmp_path / "a.wav", chirp, 16000)).view(64, 12)
     peaks = feature.argmax(0)
-    assert feature.shape == (64, 12) and (peaks.diff() > 0).all()
+    assert logmel.shape == (768,) and feature.shape == (64, 12) and (peaks.diff() > 0).all()
     for build, flag in ((build_audio_encoder, "audio"), (build_visual_encoder, "visual")):
         with pytest.raises(InputError, match=f"--{flag}_encoder nonsense"):
             build("nonsense")

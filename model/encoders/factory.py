@@ -23,12 +23,13 @@ from utils.errors import InputError, did_you_mean
 
 AUDIO_ENCODERS = ("audiomae", "logmel")
 VISUAL_ENCODERS = ("videomae", "patches", "timm/<model>")
+WIDTH = 768  # of both audio encoders
 _LOGMEL_BANDS, _LOGMEL_TIMES = 64, 12
 
 
 @dataclass
 class Encoder:
-    """``prepare(path)`` gives the input of one clip; ``network`` maps a batch of those to features (B, ...).
+    """``prepare(path)`` gives the input of one clip; ``network`` maps a batch of those to features (B, *``shape``).
 
     ``prepare`` can be sent to another process and raises MediaError for a clip it cannot read. ``attributes`` say how
     the features are made. ``left_out``: keys of the checkpoint that the network has no use for.
@@ -37,6 +38,7 @@ class Encoder:
     name: str
     prepare: Callable[[str], torch.Tensor]
     network: nn.Module
+    shape: tuple[int, ...]
     attributes: dict
     left_out: list[str] = field(default_factory=list)
 
@@ -55,13 +57,15 @@ def build_audio_encoder(
     if name == "logmel":
         _refuse("--audio_checkpoint", checkpoint, "logmel has no weights")
         _refuse("--normalize_fbank", normalize_fbank, "logmel is normalised in any case")
-        return Encoder(name, partial(prepare_logmel, sample_rate), nn.Identity(), attributes)
+        return Encoder(name, partial(prepare_logmel, sample_rate), nn.Identity(), (WIDTH,), attributes)
     from model.encoders.audiomae import hub_checkpoint, load_audiomae  # only here: the import takes seconds
 
     file = hub_checkpoint() if checkpoint in (None, "", "hub") else checkpoint
     network, left_out = load_audiomae(file)
     attributes |= {"checkpoint": checkpoint or "hub", "checkpoint_sha256": file_sha256(file)}
-    return Encoder(name, partial(prepare_audiomae, sample_rate, normalize_fbank), network, attributes, left_out)
+    return Encoder(
+        name, partial(prepare_audiomae, sample_rate, normalize_fbank), network, (WIDTH,), attributes, left_out
+    )
 
 
 def build_visual_encoder(name: str, checkpoint: str | None = None, pooled: bool = False) -> Encoder:
@@ -73,13 +77,15 @@ def build_visual_encoder(name: str, checkpoint: str | None = None, pooled: bool 
     if name == "patches":
         _refuse("--visual_checkpoint", checkpoint, "patches has no weights")
         network, prepare, left_out = Patches(), partial(read_frames, wanted=2 * NUM_FRAMES, side=Patches.side), []
+        shape = Patches.shape
     elif name == "videomae":
         network, weights = load_videomae(checkpoint)
         prepare, left_out = partial(read_frames, wanted=network.num_frames, side=network.image_size), []
+        shape = network.shape
         attributes |= {"checkpoint": checkpoint or HUB_NAME, "checkpoint_sha256": file_sha256(weights)}
     elif name.startswith("timm/"):
         network, options, left_out = load_timm(name.removeprefix("timm/"), checkpoint, pooled)
-        prepare = partial(read_frames, wanted=NUM_FRAMES, **options)
+        prepare, shape = partial(read_frames, wanted=NUM_FRAMES, **options), network.shape(options["side"])
         attributes |= {
             "checkpoint": checkpoint or "timm's pretrained weights",
             "checkpoint_sha256": file_sha256(checkpoint) if checkpoint else state_sha256(network),
@@ -87,8 +93,8 @@ def build_visual_encoder(name: str, checkpoint: str | None = None, pooled: bool 
     else:
         return _find("visual_encoder", name, VISUAL_ENCODERS)(checkpoint, pooled)
     if pooled and not name.startswith("timm/"):
-        network = nn.Sequential(network, MeanPosition())
-    return Encoder(name, prepare, network, attributes, left_out)
+        network, shape = nn.Sequential(network, MeanPosition()), (shape[0], 1, shape[2])
+    return Encoder(name, prepare, network, shape, attributes, left_out)
 
 
 def prepare_audiomae(sample_rate: int | None, normalized: bool, path: str) -> torch.Tensor:

@@ -35,6 +35,14 @@ class TimmFrames(nn.Module):
             tokens = self.tokens(hidden)
         return tokens.unflatten(0, frames.shape[:2])
 
+    @torch.inference_mode()
+    def shape(self, side: int) -> tuple[int, int, int]:
+        """(F, S, D) of a clip of NUM_FRAMES frames of ``side`` x ``side`` pixels, found out with one black frame."""
+        training = self.training
+        tokens = self.eval()(torch.zeros(1, 1, 3, side, side, dtype=torch.uint8))
+        self.train(training)
+        return NUM_FRAMES, *tokens.shape[2:]
+
     def tokens(self, hidden: torch.Tensor) -> torch.Tensor:
         """Tokens (B F, S, D) from what timm's models return: tokens, or maps with channels first or last."""
         if hidden.ndim == 3:
@@ -77,6 +85,7 @@ class Patches(nn.Module):
 
     side = 32
     patch = 16
+    shape = (NUM_FRAMES, 4, 256)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         pixels = normalized(frames).unflatten(1, (NUM_FRAMES, -1)).mean((2, 3), keepdim=True).squeeze(2)

@@ -31,13 +31,20 @@ class VideoMAE(nn.Module):
     def image_size(self) -> int:
         return self.encoder.config.image_size
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(F, S, D) of a clip."""
+        config = self.encoder.config
+        positions = (config.image_size // config.patch_size) ** 2
+        return config.num_frames // config.tubelet_size, positions, config.hidden_size
+
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         return self.encode(normalized(frames, self.mean, self.std))
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
         """The same for normalised pixels."""
         hidden = self.encoder(pixels).last_hidden_state
-        return hidden.unflatten(1, (self.num_frames // self.encoder.config.tubelet_size, -1))
+        return hidden.unflatten(1, self.shape[:2])
 
 
 def load_videomae(name: str | None = None) -> tuple[VideoMAE, str]:

@@ -33,6 +33,8 @@ from engine.checkpoints import load
 from extraction.ffmpeg import extract_frames, extract_wav
 from features.convert import main as convert
 from features.npy_dict import load_npy_dict
+from features.store import read_plan
+from features.store_writer import StoreWriter
 from model.encoders.fbank import read_wav
 from model.encoders.frames import read_frames
 from model.encoders.weights import read_state
@@ -185,6 +187,14 @@ def store(folder, pattern):
     return next(path.parent.glob(pattern))
 
 
+def plan(folder):
+    path = dictionary(folder)
+    writer = StoreWriter(str(folder / "tiny"), "audio", (12,), "float32", {"encoder": "logmel"}, "the same command")
+    writer.plan(load_npy_dict(path))
+    writer.begin()
+    return path.parent / "audio_store.unfinished.json"
+
+
 def table(folder):
     rows = [f"{split} {label},class {label},{split}" for split in ("train", "val", "test") for label in range(3)]
     (folder / "splits.csv").write_text("\n".join(["video_id,label,split", *rows]) + "\n")
@@ -246,6 +256,7 @@ READERS = {
     "features .h5": (hdf5, training_data),
     "store index": (lambda folder: store(folder, "*_store.json"), training_data),
     "store array": (lambda folder: store(folder, "*_store-*.npy"), training_data),
+    "store plan": (plan, lambda path: read_plan(str(path))),
     "splits triple": (lambda folder: data_set(folder) / "all_classId_vid_dict.npy", splits),
     "splits names": (lambda folder: data_set(folder) / "category_encode_dict.npy", splits),
     "splits.csv": (table, splits),
