@@ -56,14 +56,11 @@ def main(arguments: list[str] | None = None):
     else:
         say_left_out(left)
         print(f"{len(runs)} runs, {len(runs) - len(left)} of them finished", flush=True)
-        finish(args, further, runs, left)
+        finish(args, runs, left)
 
 
-def finish(args, further, runs, left):
+def finish(args, runs, left):
     """Do the runs that are left, and say what came of them all."""
-    shared = args.runs_per_gpu > 1 or len(set(args.gpus or ())) < len(args.gpus or ())
-    if shared and "--device_cache" not in further:
-        print("warning: runs share a GPU, whose memory each takes for its own; give each its part by --device_cache GB")
     try:
         failed = run_side_by_side(left, slots(args)) if left else []
     except KeyboardInterrupt:
@@ -110,6 +107,9 @@ def read(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
             raise InputError(f"--{name}: only for a SLURM array; give --slurm FILE as well")
     for name in ("methods", "modalities", "seeds"):
         setattr(args, name, list(dict.fromkeys(getattr(args, name))))
+    sharing = args.runs_per_gpu * max(map((args.gpus or [0]).count, args.gpus or [0]))
+    if sharing > 1:  # each takes its part of the memory
+        further += ["--runs_per_gpu", str(sharing)]
     return args, further
 
 
@@ -184,10 +184,10 @@ def slots(args: argparse.Namespace) -> list[dict[str, str]]:
 
     if args.gpus is None and torch.cuda.is_available() and not args.jobs:
         args.gpus = list(range(torch.cuda.device_count()))
-    if args.gpus:
-        return [{"CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in args.gpus * args.runs_per_gpu]
-    jobs = args.jobs or max(1, cores() // 2)
-    return [{"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // jobs)))}] * jobs
+    places = [{"CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in (args.gpus or []) * args.runs_per_gpu]
+    places = places or [{}] * (args.jobs or max(1, cores() // 2))
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // len(places))))
+    return [place | {"OMP_NUM_THREADS": threads} for place in places]
 
 
 def write_slurm(args: argparse.Namespace, runs: list[Run]) -> int:

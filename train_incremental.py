@@ -96,7 +96,8 @@ def open_run_data(args, method, device, group=None):
     if method.replay == "paired":
         batch_size = max(batch_size, args.train_batch_size + args.exemplar_batch_size)
     memory = args.device_cache, args.host_cache
-    cache = CacheOptions(*memory, args.num_workers, sharing, PRECISIONS[args.precision], batch_size)
+    dtype = PRECISIONS[args.precision]
+    cache = CacheOptions(*memory, args.num_workers, sharing, dtype, batch_size, args.runs_per_gpu)
     return open_data(
         args.dataset,
         args.modality,

@@ -98,7 +98,9 @@ def _add_data(group):
         "--num_frames", type=positive, help=f"frames in visual features stored flat; default: {DEFAULT_FRAMES}"
     )
     group.add_argument("--allow_missing", action="store_true", help="leave clips without features out of every split")
-    group.add_argument("--num_workers", type=not_negative, default=1, help="threads that read ahead; 0: none")
+    group.add_argument(
+        "--num_workers", type=not_negative, help="threads that read ahead; 0: none; default: 1, beside a GPU up to 8"
+    )
 
 
 def _add_protocol(group):
@@ -151,6 +153,13 @@ def _add_output(group):
     )
     group.add_argument(
         "--host_cache", default="auto", metavar="GB", help="memory beside a GPU for tokens that do not fit; auto: half"
+    )
+    group.add_argument(
+        "--runs_per_gpu",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="how many runs share the GPU at a time: auto above takes this run's part",
     )
     group.add_argument(
         "--rank_timeout",

@@ -25,7 +25,7 @@ WRITTEN = {
 NOT_DEFINING = {
     *("data_root", "splits", "save_root", "run_dir", "overwrite", "command"),
     *("checkpoint_every", "tensorboard", "no_scores", "probe_gradients", "without_effect", "left_out"),
-    *("device", "device_cache", "host_cache", "num_workers", "rank_timeout"),
+    *("device", "device_cache", "host_cache", "num_workers", "rank_timeout", "runs_per_gpu"),
 }
 NEEDED_ARGUMENTS = ("method", "dataset", "modality", "classifier", "variant", "seed")
 _ARGUMENTS_OF_A_RUN = f"options with {', '.join(NEEDED_ARGUMENTS)} as a run has them"

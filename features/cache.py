@@ -3,16 +3,18 @@
 Where they come from changes nothing but the time: every tier gives the same values.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from features.sources import Features
 from features.tokens import Tokens
+from features.transfer import ITEMS_AHEAD, PinnedRing, Prefetcher, in_turn
+from utils.command_line import cores
 from utils.devices import Group
 from utils.errors import InputError
 
@@ -22,24 +24,27 @@ from utils.errors import InputError
 BATCH_TOKENS, LIBRARY_BYTES = 4, 1e9
 # On a CPU features that are not held are read from the page cache nearly as fast: little is enough.
 CPU_BYTES = 0.5e9
-CLIPS_AT_ONCE, ITEMS_AHEAD = 64, 2
+CLIPS_AT_ONCE = 64
+MOST_THREADS = 8  # that read ahead of a GPU
 
 
 @dataclass(frozen=True)
 class CacheOptions:
     """Where visual tokens are held: up to ``device_gb`` and ``host_gb`` GB there, or ``auto``.
 
-    ``num_workers`` threads read ahead (0: none). Of several processes (``group``) each holds the clips whose number
-    modulo their count is its rank. ``dtype``: what tokens are kept and used in, by default that of the file.
-    ``batch_size``: clips of the largest batch, for which ``auto`` leaves room on a GPU.
+    ``num_workers`` threads read ahead (0: none; by default one, beside a GPU up to 8). Of several processes (``group``)
+    each holds the clips whose number modulo their count is its rank. ``dtype``: what tokens are kept and used in, by
+    default that of the file. For ``auto``: ``batch_size``, clips of the largest batch, for which a GPU has room left,
+    and ``runs_per_gpu``, how many processes share it and the memory beside it.
     """
 
     device_gb: str = "auto"
     host_gb: str = "auto"
-    num_workers: int = 1
+    num_workers: int | None = None
     group: Group | None = None
     dtype: torch.dtype | None = None
     batch_size: int = 384
+    runs_per_gpu: int = 1
 
 
 class TokenCache:
@@ -51,12 +56,15 @@ class TokenCache:
         self.stored = torch.float16 if features.describe(ids[0])[1] == np.float16 else torch.float32
         self.dtype = options.dtype or self.stored
         self.clip_bytes = self.dtype.itemsize * int(np.prod(shape))
-        self.budgets = {
-            "device": device_bytes(options.device_gb, device, options.batch_size * self.clip_bytes),
-            "host": host_bytes(options.host_gb, device),
+        batch, sharing = options.batch_size * self.clip_bytes, options.runs_per_gpu
+        on_host = self.stored.itemsize * int(np.prod(shape))
+        self.room = {  # in clips
+            "device": int(device_bytes(options.device_gb, device, batch, sharing) / self.clip_bytes),
+            "host": int(host_bytes(options.host_gb, device, sharing) / on_host),
         }
-        self.caches = {}
-        self.threads = ThreadPoolExecutor(options.num_workers) if options.num_workers else None
+        self.caches, self._ring = {}, None
+        self.num_workers = num_threads(device) if options.num_workers is None else options.num_workers
+        self.threads = ThreadPoolExecutor(self.num_workers) if self.num_workers else None
 
     def local(self, clips: np.ndarray) -> np.ndarray:
         """Those of ``clips`` whose tokens this process reads."""
@@ -69,18 +77,19 @@ class TokenCache:
         """
         clips, later = self.local(np.unique(clips)), self.local(np.unique(later))
         tiers = ("device", "host") if self.device.type == "cuda" else ("device",)
-        chosen = next((tier for tier in tiers if len(clips) * self.clip_bytes <= self.budgets[tier]), None)
+        chosen = next((tier for tier in tiers if len(clips) <= self.room[tier]), None)
         for tier in set(self.caches) - {chosen}:
             del self.caches[tier]  # of an earlier step: its memory is needed, and its place is not where to look
         if chosen:
             together = np.union1d(clips, later)
-            clips = together if len(together) * self.clip_bytes <= self.budgets[chosen] else clips
-            self._cache(chosen, len(clips)).hold(clips, self.read, progress, self.threads)
+            clips = together if len(together) <= self.room[chosen] else clips
+            bring = chosen == "device" and self.device.type == "cuda"
+            self._cache(chosen, len(clips)).hold(clips, lambda parts: self._read_parts(parts, progress, bring))
 
     def has_room_for(self, size: int) -> bool:
         """Whether ``size`` bytes more fit into the device's budget beside the clips held."""
-        held = self.caches["device"].capacity * self.clip_bytes if "device" in self.caches else 0
-        return held + size <= self.budgets["device"]
+        held = self.caches["device"].capacity if "device" in self.caches else 0
+        return size <= (self.room["device"] - held) * self.clip_bytes
 
     def tokens_on_device(self, index: torch.Tensor) -> Tokens:
         """The Tokens of the clips ``index`` (B,), indices on the device, which ``holds`` them all; of one process."""
@@ -108,9 +117,12 @@ class TokenCache:
 
     def read(self, clips: np.ndarray) -> torch.Tensor:
         """Read ``clips`` as they are in the file: (n, F, S, D) in main memory."""
-        out = torch.empty((len(clips), *self.shape), dtype=self.stored, pin_memory=self.device.type == "cuda")
-        self.features.read([self.ids[clip] for clip in clips], out.numpy().reshape(len(clips), -1))
+        out = torch.empty((len(clips), *self.shape), dtype=self.stored)
+        self._read_into(clips, out)
         return out
+
+    def _read_into(self, clips, out):
+        self.features.read([self.ids[clip] for clip in clips], out.numpy().reshape(len(clips), -1))
 
     def _taker(self, clips):
         if self.holds(clips):
@@ -122,9 +134,24 @@ class TokenCache:
             # other's way from then on.
             return lambda piece: ahead(piece).to(self.dtype)
         host = self.caches.get("host")
-        tokens = host.take(clips) if host is not None and host.holds(clips) else self.read(clips)
-        whole = tokens.to(self.device, non_blocking=True).to(self.dtype)
-        return lambda piece: whole[piece.start : piece.stop]
+        if host is not None and host.holds(clips):
+            return self._to_device(len(clips), lambda rows, piece: host.copy(clips[rows.start : rows.stop], piece))
+        return self._to_device(len(clips), lambda rows, piece: self._read_into(clips[rows.start : rows.stop], piece))
+
+    def _read_parts(self, parts, progress, bring):
+        """The tokens of each of ``parts`` in turn, which threads read ahead; ``bring``: on to the GPU."""
+        read = in_turn(self.read, parts, self.threads, max(ITEMS_AHEAD, self.num_workers))
+        for _, values in zip(progress(parts), read, strict=True):
+            if bring:
+                arriving = self._to_device(len(values), partial(_copy_rows, values))
+                yield arriving(range(len(values)))
+            else:
+                yield values
+
+    def _to_device(self, count, fill):
+        if self._ring is None:
+            self._ring = PinnedRing(self.device, self.shape, self.stored)
+        return self._ring.send(count, fill, self.dtype)
 
     def _cache(self, tier, needed):
         """The tier's cache, with room for ``needed`` clips: for all of the data set if they fit."""
@@ -132,32 +159,15 @@ class TokenCache:
             del self.caches[tier]  # before there is another
         if tier not in self.caches:
             everything = len(self.local(np.arange(len(self.ids))))
-            fits = everything * self.clip_bytes <= self.budgets[tier]
-            where = (self.device, False) if tier == "device" else ("cpu", True)
-            capacity = everything if fits else needed
-            self.caches[tier] = TierCache(len(self.ids), capacity, self.shape, self.dtype, *where)
+            fits = everything <= self.room[tier]
+            # On the host as in the file: what crosses to a GPU changes its type there.
+            kept = (self.dtype, self.device) if tier == "device" else (self.stored, "cpu")
+            self.caches[tier] = TierCache(len(self.ids), everything if fits else needed, self.shape, *kept)
         return self.caches[tier]
 
 
-class Prefetcher:
-    """``take(piece)`` of ``clips`` by ``read``, which meanwhile reads the piece that comes next in ``threads``."""
-
-    def __init__(self, read, clips, threads):
-        self.read, self.clips, self.threads = read, clips, threads
-        self.pending = {}
-
-    def __call__(self, piece):
-        ahead = self.pending.pop((piece.start, piece.stop), None)
-        following = range(piece.stop, min(piece.stop + len(piece), len(self.clips)))
-        self.pending = {}
-        if self.threads and len(following):
-            task = self.threads.submit(self.read, self.clips[following.start : following.stop])
-            self.pending[following.start, following.stop] = task
-        return ahead.result() if ahead else self.read(self.clips[piece.start : piece.stop])
-
-
 class TierCache:
-    """Room for ``capacity`` clips of ``shape`` on ``device``; ``pinned`` host memory crosses to a GPU faster.
+    """Room for ``capacity`` clips of ``shape`` on ``device``.
 
     Clips are numbers below ``num_clips``. Those that are held stay until their room is needed.
     """
@@ -169,9 +179,8 @@ class TierCache:
         shape: tuple[int, ...],
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
-        pinned: bool = False,
     ):
-        self.values = torch.empty((capacity, *shape), dtype=dtype, device=device, pin_memory=pinned)
+        self.values = torch.empty((capacity, *shape), dtype=dtype, device=device)
         self.row_of = np.full(num_clips, -1)
         self.row_on_device: torch.Tensor | None = None  # the same beside the values, once clips are held
 
@@ -182,8 +191,8 @@ class TierCache:
     def holds(self, clips: np.ndarray) -> bool:
         return bool((self.row_of[clips] >= 0).all())
 
-    def hold(self, clips: np.ndarray, read: Callable, progress: Callable, threads: Executor | None = None) -> bool:
-        """Make room for ``clips`` and fill it by ``read(clips) -> tensor``, which ``threads`` do meanwhile.
+    def hold(self, clips: np.ndarray, read: Callable[[list[np.ndarray]], Iterable[torch.Tensor]]) -> bool:
+        """Make room for ``clips``, and fill it by ``read(parts)``, the features of each part in turn.
 
         False, and nothing done, if they are too many.
         """
@@ -193,10 +202,9 @@ class TierCache:
         missing = clips[self.row_of[clips] < 0]
         rows = self._free_rows(len(missing), keep=clips)
         starts = range(0, len(missing), CLIPS_AT_ONCE)
-        parts = [missing[start : start + CLIPS_AT_ONCE] for start in starts]
-        for start, values in zip(progress(starts), in_turn(read, parts, threads), strict=True):
-            part = torch.from_numpy(rows[start : start + CLIPS_AT_ONCE]).to(self.values.device)
-            self.values.index_copy_(0, part, values.to(self.values.device).to(self.values.dtype))
+        for start, values in zip(starts, read([missing[at : at + CLIPS_AT_ONCE] for at in starts]), strict=True):
+            for row, value in zip(rows[start : start + CLIPS_AT_ONCE], values, strict=True):
+                self.values[row].copy_(value)
         self.row_of[missing] = rows
         self.row_on_device = torch.from_numpy(self.row_of).to(self.values.device, copy=True)
         return True
@@ -210,6 +218,11 @@ class TierCache:
             rows = torch.from_numpy(self.row_of[clips]).to(self.values.device, non_blocking=True)
         return self.values.index_select(0, rows)
 
+    def copy(self, clips: np.ndarray, out: torch.Tensor) -> None:
+        """Write the features of ``clips``, all of which are held in main memory, to ``out`` (n, *shape) there."""
+        # By NumPy, in one thread: this runs beside the training, whose threads PyTorch would take for it.
+        np.take(self.values.numpy(), self.row_of[clips], axis=0, out=out.numpy(), mode="clip")
+
     def _free_rows(self, count, keep):
         """``count`` rows without a clip; clips other than ``keep`` give up theirs if there are not enough."""
         free = np.setdiff1d(np.arange(self.capacity), self.row_of)
@@ -220,34 +233,33 @@ class TierCache:
         return free[:count]
 
 
-def in_turn(function: Callable, items: list, threads: Executor | None) -> Iterator:
-    """``function`` of each of ``items``, in their order; a few are worked on in ``threads`` while one is used."""
-    pending = deque()
-    for item in items:
-        pending.append(threads.submit(function, item) if threads else item)
-        if len(pending) > ITEMS_AHEAD or not threads:
-            yield pending.popleft().result() if threads else function(pending.popleft())
-    while pending:
-        yield pending.popleft().result()
+def _copy_rows(values, rows, out):
+    out.copy_(values[rows.start : rows.stop])
 
 
-def device_bytes(text: str, device: torch.device, batch_bytes: float) -> float:
+def num_threads(device: torch.device) -> int:
+    """Threads that read ahead: one, beside a GPU as many as there are cores for, up to 8."""
+    return min(MOST_THREADS, cores()) if device.type == "cuda" else 1
+
+
+def device_bytes(text: str, device: torch.device, batch_bytes: float, sharing: int = 1) -> float:
     """Bytes for features on ``device``: ``text`` is a number of GB, or ``auto``, what is free but for batches.
 
-    ``batch_bytes``: of the tokens of the largest batch.
+    ``batch_bytes``: of the tokens of the largest batch. Of a GPU, each of ``sharing`` processes has an equal part.
     """
     if text != "auto":
         return _gigabytes("--device_cache", text)
     if device.type == "cuda":
-        return max(0, torch.cuda.mem_get_info(device)[0] - BATCH_TOKENS * batch_bytes - LIBRARY_BYTES)
+        free, total = torch.cuda.mem_get_info(device)
+        return max(0, min(free, total / sharing) - BATCH_TOKENS * batch_bytes - LIBRARY_BYTES)
     return min(CPU_BYTES, available() / 4)
 
 
-def host_bytes(text: str, device: torch.device) -> float:
+def host_bytes(text: str, device: torch.device, sharing: int = 1) -> float:
     """Bytes for features in the memory beside a GPU, where they wait if they do not fit there; ``auto``: half."""
     if text != "auto":
         return _gigabytes("--host_cache", text)
-    return available() / 2 if device.type == "cuda" else 0
+    return available() / 2 / sharing if device.type == "cuda" else 0
 
 
 def available() -> float:

@@ -64,7 +64,7 @@ def test_cache_holds_what_it_was_asked_for_last(capacity, requests):
     for request in requests:
         clips, before = np.array(request), set(np.flatnonzero(cache.row_of >= 0))
         reads.clear()
-        assert cache.hold(clips, read, iter) == (len(set(request)) <= capacity)
+        assert cache.hold(clips, lambda parts: map(read, parts)) == (len(set(request)) <= capacity)
         if len(set(request)) <= capacity:
             assert sorted(reads) == sorted(set(request) - before)
             torch.testing.assert_close(cache.take(clips), values[clips], rtol=0, atol=0)
