@@ -28,7 +28,7 @@ from engine.tasks import make_tasks
 from features.cache import CacheOptions
 from model.network import PRECISIONS
 from reporting.tables import results_rows, text_table
-from utils.devices import Group, check_precision, make_deterministic, memory_errors
+from utils.devices import Group, check_precision, choose_precision, make_deterministic, memory_errors
 from utils.errors import command
 from utils.seeding import seed_everything
 
@@ -42,6 +42,7 @@ def main(arguments=None):
     group = Group(args.rank_timeout)
     device = group.device(args.device)
     check_precision(args.precision, device)
+    make_deterministic(choose_precision(args.precision, device, method.tf32_holds))
     args = resolve(args, count_classes(args.dataset, args.data_root, args.num_classes, args.splits))
     tasks = make_tasks(args.num_classes, args.classes_per_step, args.last_step_remainder)
     check_resolved(args, method)
@@ -78,7 +79,6 @@ def train(args, method, tasks, device, group, folder):
             log_to_file(folder.file("log.txt"))
         logger.info(describe(args, method, data, tasks, device))
         seed_everything(args.seed)
-        make_deterministic(args.precision)
         try:
             with memory_errors(LOWER_MEMORY):
                 results = run(method(args, data, device), tasks, Recorder(folder, tensorboard))
@@ -134,7 +134,7 @@ def describe(args, method, data, tasks, device):
     counts = " / ".join(str(int((data.split == split).sum())) for split in range(3))
     lines = [
         f"{args.method} ({args.classifier}, {args.modality}, {args.variant}) on {args.dataset}, seed {args.seed},"
-        f" {device}",
+        f" {device}, products in {choose_precision(args.precision, device, method.tf32_holds)}",
         f"{data.num_classes} classes in {len(tasks)} steps ({sizes}); {counts} clips for training / validation / test",
         f"{f'{args.max_epochs} epochs per step' if method.has_epochs else 'closed form'},"
         f" {describe_memory(args, method)}",

@@ -34,7 +34,7 @@ class GradientLearner(Learner):
     """
 
     has_epochs = True
-    precisions = ("fp32", "tf32", "bf16")
+    precisions = ("auto", "fp32", "tf32", "bf16")
     has_teacher = False
     head = GrowingLinear  # the class of the classifier
 

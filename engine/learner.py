@@ -41,7 +41,8 @@ class Learner:
     classifiers = ("linear",)  # allowed values of --classifier, the default first
     has_epochs = False  # whether EPOCH_OPTIONS mean something to it
     has_variants = False  # whether --variant means something to it; to paired replay it always does
-    precisions = ("fp32", "tf32")  # allowed values of --precision
+    precisions = ("auto", "fp32", "tf32")  # allowed values of --precision
+    tf32_holds = False  # whether TF32 has been shown to give its results: what a GPU then takes by itself
     replay = "none"  # how exemplars come back: none, merged or paired (engine.gradient)
 
     def __init__(self, args: argparse.Namespace, data: IncrementalData | FeatureSizes, device: torch.device | str):

@@ -142,8 +142,9 @@ def _add_output(group):
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
-        default="fp32",
-        help="of matrix products: float32, TF32 (on a GPU), or bfloat16 for visual tokens and their products",
+        default="auto",
+        help="of matrix products: float32, TF32 (on a GPU), or bfloat16 for visual tokens and their products; auto: "
+        "float32, on a GPU TF32 where the method has been shown to bear it",
     )
     group.add_argument(
         "--device_cache",

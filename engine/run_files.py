@@ -73,6 +73,9 @@ class RunResults:
         accuracy = values.get("accuracy_per_step", _list_of(_fraction), "a list of fractions")
         steps = len(accuracy)
         names = values.get("class_names", _list_of(_text), "a list of names")
+        versions = values.get("versions", _plain_dict, "a dictionary of versions") or {}
+        if arguments.get("precision") == "auto":  # a table tells what it was
+            arguments = arguments | {"precision": "tf32" if versions.get("tf32") else "fp32"}
         return cls(
             folder=os.path.dirname(path),
             arguments=arguments,
@@ -92,7 +95,7 @@ class RunResults:
                 "a square of counts for each step, no larger than class_names",
             ),
             test_clips_sharing_videos=values.get("test_clips_sharing_videos", _fraction, "a fraction, or null"),
-            versions=values.get("versions", _plain_dict, "a dictionary of versions") or {},
+            versions=versions,
             data=values.get("data", _plain_dict, "a dictionary of digests") or {},
             code=values.get("code", _plain_dict, "a dictionary of digests") or {},
         )

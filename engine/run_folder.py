@@ -102,10 +102,14 @@ class RunFolder:
         if changed and self.checkpoints.any():
             files = ", ".join(changed[:5])
             logger.warning(f"the code has changed since this run began ({files}); it goes on with today's")
+        today = environment()
+        if begun.get("tf32", today["tf32"]) != today["tf32"] and self.checkpoints.any():
+            formats = ("float32", "TF32")[:: 1 if today["tf32"] else -1]
+            logger.warning("this run began with products in {}, and goes on in {}; see --precision".format(*formats))
         # First of all, so that the folder is known as that of a run.
         write_json(self.file(ARGUMENTS), vars(self.args))
         write_json(self.file(DATA), data)
-        write_json(self.file(ENVIRONMENT), environment() | {"code": self.code})
+        write_json(self.file(ENVIRONMENT), today | {"code": self.code})
         for name in ("figures", "checkpoints"):
             os.makedirs(self.file(name), exist_ok=True)
 

@@ -27,7 +27,9 @@ COMPUTING = ("engine", "features", "model", "splits", "utils")  # rooms on which
 def defining(args: argparse.Namespace | dict) -> dict:
     """The options that define the run, as plain values."""
     options = args if isinstance(args, dict) else vars(args)
-    return {name: value for name, value in options.items() if name not in NOT_DEFINING}
+    # The default had another word before it could be TF32; asked for, that word is part of a run's name.
+    precision = {"precision": "fp32"} if options.get("precision") == "auto" else {}
+    return {name: value for name, value in (options | precision).items() if name not in NOT_DEFINING}
 
 
 def difference(other: dict, this_run: dict) -> str:
@@ -93,5 +95,6 @@ def environment() -> dict:
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
         "threads": torch.get_num_threads(),
     }

@@ -20,7 +20,7 @@ from utils.losses import class_token_distillation, separated_cross_entropy, task
 class CIGN(GradientLearner):
     replay = "paired"
     has_teacher = True
-    precisions = ("fp32", "tf32")
+    precisions = ("auto", "fp32", "tf32")
 
     @classmethod
     def needs_tokens(cls, modality: str) -> bool:

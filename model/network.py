@@ -15,7 +15,7 @@ from model.heads import GrowingLinear
 from model.sharding import all_reduce, gather_rows, replicated
 
 # Dtype of the matrix products of tokens; None: that of the weights.
-PRECISIONS = {"fp32": None, "tf32": None, "bf16": torch.bfloat16}
+PRECISIONS = {"auto": None, "fp32": None, "tf32": None, "bf16": torch.bfloat16}
 
 
 class AudioVisualNet(nn.Module):

@@ -33,7 +33,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def make_deterministic(precision: str = "fp32") -> None:
+def make_deterministic(precision: str) -> None:
     """Let torch take only kernels that repeat exactly; ``tf32`` allows that format in a GPU's matrix products."""
     if torch.cuda.is_available():
         torch.use_deterministic_algorithms(True)
@@ -45,6 +45,14 @@ def make_deterministic(precision: str = "fp32") -> None:
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     # Partial sums of 16-bit products stay in float32.
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+
+
+def choose_precision(precision: str, device: torch.device, tf32_holds: bool) -> str:
+    """What ``auto`` means on ``device``: TF32 on a GPU that has it, where ``tf32_holds``; else float32."""
+    if precision != "auto":
+        return precision
+    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return "tf32" if has_tf32 and tf32_holds else "fp32"
 
 
 def check_precision(precision: str, device: torch.device) -> None:
