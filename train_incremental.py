@@ -52,7 +52,7 @@ def main(arguments=None):
     results = finished(args, method, device, folder) or train(args, method, tasks, device, group, folder)
     report_run(args, results)
     if folder.is_main:
-        draw(results)
+        draw(method, results)
     logger.info(f"\nDone: results, curves and checkpoints are in {os.path.relpath(folder.path)}")
     group.close()
 
@@ -113,8 +113,11 @@ def open_run_data(args, method, device, group=None):
     )
 
 
-def draw(results):
+def draw(method, results):
     """Draw those of the run's pictures that are not there."""
+    pictures = ("training.png", "accuracy.png") if method.has_epochs else ("accuracy.png",)
+    if all(os.path.exists(os.path.join(results.folder, "figures", name)) for name in pictures):
+        return
     from reporting.figures import draw_run  # only now: matplotlib takes half a second
 
     draw_run(results)

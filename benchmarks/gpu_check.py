@@ -26,7 +26,8 @@ import torch
 import train_incremental
 from benchmarks import plain
 from benchmarks.made_up import SIZES
-from benchmarks.training import Case, make_data
+from benchmarks.training import Row as Training
+from benchmarks.training import make_data
 from engine.updates import Updates
 from features.tokens import Tokens
 from methods.avcil import BatchAttention
@@ -35,7 +36,7 @@ from model.network import AudioVisualNet
 from utils.command_line import heading
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TINY = Case("audio-visual", 3, 2, 2, (24, 4, 4), 2, 16, 16)
+TINY = Training("avcil", "audio-visual", 3, 2, 2, (24, 4, 4), 2, 16, 16)
 METHODS = ("fine_tuning", "lwf", "icarl", "ssil", "afc", "avcil", "cign")
 RUN = ("--dataset", "mine", "--classes_per_step", "2", "--memory_size", "16", "--max_epochs", "2", "--num_workers", "0")
 RUN += ("--train_batch_size", "16", "--exemplar_batch_size", "8")

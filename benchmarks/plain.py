@@ -1,197 +1,192 @@
 """Class-incremental training as research code usually writes it: what benchmarks/training.py compares with.
 
-A dataset object and a copy of the features per split, a DataLoader that collates clip by clip, attention written out,
-and the teacher asked about every batch of every epoch. SS-IL for one modality, AV-CIL for both, with the losses and
-settings of the project, so that only the way of computing differs.
+Every method with its own losses, exemplars and order of clips, but around them what one would write: a dataset object
+with its own copy of the features per split, a DataLoader that collates clip by clip, attention written out and left to
+autograd, the teacher asked about every batch of every epoch, a fresh torch.optim.Adam each step. Nothing is slower than
+it need be: no pictures, no checkpoints, no worker processes on a CPU.
 """
 
 import copy
-import itertools
 import os
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from methods.avcil import attention_distillation, class_contrastive, instance_contrastive
-from utils.losses import separated_cross_entropy, task_wise_distillation
+from dataloader import Batch, IncrementalData
+from engine.evaluate import accuracy
+from engine.options import build_parser, parse, resolve
+from engine.registry import find_method
+from engine.tasks import Task, make_tasks
+from features.tokens import FeatureSizes, Tokens
+from methods.avcil import attention_distillation
+from model.network import AudioVisualNet
+from splits.formats import SPLITS, read_splits
+from splits.select import choose_classes
+from utils.datasets import MODALITIES
+from utils.seeding import seed_everything
+
+FRAMES, WORKERS_BESIDE_A_GPU = 8, 8
 
 
 class Clips(Dataset):
-    """Clips of some classes; the features are loaded for each such object, as scripts do."""
+    """All clips with their labels; the features are loaded for each such object, as scripts do."""
 
-    def __init__(self, folder, split, modality):
-        self.ids = np.load(os.path.join(folder, "all_classId_vid_dict.npy"), allow_pickle=True).item()[split]
-        self.features = {
-            modality: np.load(
-                os.path.join(folder, f"{modality}_pretrained_feature", f"{modality}_pretrained_feature_dict.npy"),
-                allow_pickle=True,
-            ).item()
-            for modality in ("audio", "visual")
-            if modality in modality
-        }
-        self.chosen = []
-
-    def choose(self, classes):
-        self.chosen = [(video, label) for label in classes for video in self.ids[label]]
-
-    def __len__(self):
-        return len(self.chosen)
+    def __init__(self, folder, modality, ids, label):
+        self.ids, self.label, self.features = ids, label, {}
+        for each in MODALITIES[modality]:
+            path = os.path.join(folder, f"{each}_pretrained_feature", f"{each}_pretrained_feature_dict.npy")
+            self.features[each] = np.load(path, allow_pickle=True).item()
 
     def __getitem__(self, number):
-        video, label = self.chosen[number]
-        audio = torch.tensor(self.features["audio"][video]) if "audio" in self.features else torch.zeros(1)
-        visual = torch.tensor(self.features["visual"][video]) if "visual" in self.features else torch.zeros(1)
-        return audio, visual, label
+        return {each: torch.tensor(values[self.ids[number]]) for each, values in self.features.items()}, number
 
 
-class Network(nn.Module):
-    def __init__(self, modality, classes, frames=8, width=768):
-        super().__init__()
-        self.modality, self.frames = modality, frames
-        self.audio_proj, self.visual_proj = nn.Linear(width, width), nn.Linear(width, width)
-        self.attn_audio_proj, self.attn_visual_proj = nn.Linear(width, width), nn.Linear(width, width)
-        self.classifier = nn.Linear(width, classes)
+class PlainData(IncrementalData):
+    """The data of a run on released files: a copy for each split and one for the exemplars."""
 
-    def forward(self, audio, visual):
-        if self.modality == "audio":
-            return {"logits": self.classifier(torch.relu(self.audio_proj(audio)))}
-        if self.modality == "visual":
-            return {"logits": self.classifier(torch.relu(self.visual_proj(visual.mean(1))))}
-        visual = visual.unflatten(1, (self.frames, -1))
-        audio_key = torch.tanh(self.attn_audio_proj(audio))
-        visual_key = torch.tanh(self.attn_visual_proj(visual))
-        spatial_scores = visual_key * audio_key[:, None, None]
-        spatial = torch.softmax(spatial_scores, dim=2)
-        temporal_scores = (spatial * visual_key).sum(2) * audio_key[:, None]
-        pooled = (torch.softmax(temporal_scores, dim=1) * (spatial * visual).sum(2)).sum(1)
-        audio, visual = torch.relu(self.audio_proj(audio)), torch.relu(self.visual_proj(pooled))
-        logits = self.classifier(audio + visual)
-        return {
-            "logits": logits,
-            "audio": audio,
-            "visual": visual,
-            "spatial": spatial_scores,
-            "temporal": temporal_scores,
-        }
+    def __init__(self, args, device):
+        folder = os.path.join(args.data_root, args.dataset)
+        super().__init__(*choose_classes(read_splits(folder), None, None), device)
+        self.copies = [Clips(folder, args.modality, self.ids, self.label) for _ in (*SPLITS, "exemplars")]
+        shapes = {each: next(iter(values.values())).shape for each, values in self.copies[0].features.items()}
+        if "audio" in shapes:
+            (self.audio_dim,) = shapes["audio"]
+        if "visual" in shapes:
+            self.visual_shape = (FRAMES, shapes["visual"][0] // FRAMES, shapes["visual"][1])
 
+    def batches(self, plan):
+        pairs = [entry if isinstance(entry, tuple) else (entry, 0) for entry in plan]
+        new = self._loader(self.split[pairs[0][0][0]], [clips[: len(clips) - count] for clips, count in pairs])
+        old = [None] * len(pairs)
+        if any(count for _, count in pairs):
+            old = self._loader(len(SPLITS), [clips[len(clips) - count :] for clips, count in pairs])
+        for (features, clips), beside, (_, count) in zip(new, old, pairs, strict=True):
+            if beside is not None:
+                features = {each: torch.cat((values, beside[0][each])) for each, values in features.items()}
+                clips = torch.cat((clips, beside[1]))
+            on_device = {each: values.to(self.device) for each, values in features.items()}
+            visual = on_device.get("visual")
+            tokens = None if visual is None else Tokens.of(visual.unflatten(1, (FRAMES, -1)))
+            label = self.labels[clips.to(self.device)]
+            yield Batch(clips.numpy(), label, on_device.get("audio"), tokens, count)
 
-class Pair:
-    """What the losses want to know of a batch: new clips first, then replayed ones."""
-
-    def __init__(self, label, num_new):
-        self.label, self.new, self.replayed = label, slice(0, num_new), slice(num_new, len(label))
+    def _loader(self, which, batches):
+        workers = WORKERS_BESIDE_A_GPU if self.device.type == "cuda" else 0
+        return DataLoader(self.copies[which], batch_sampler=[clips.tolist() for clips in batches], num_workers=workers)
 
 
-def loader(clips, size, shuffle, workers):
-    return DataLoader(clips, min(size, len(clips)), shuffle=shuffle, drop_last=shuffle, num_workers=workers)
+class PlainNetwork(AudioVisualNet):
+    """The network, with attention as model.attention defines it, by autograd."""
+
+    def attend(self, audio, tokens, old=None):
+        self.attended = self.attention(audio, tokens.tensor())
+        out = {"pooled": self.attended.pooled}
+        if old is not None:
+            for name, dim in (("spatial", 2), ("temporal", 1)):
+                mine, theirs = (getattr(each, f"{name}_scores")[old.rows] for each in (self.attended, old.attended))
+                out[f"{name}_distance"] = attention_distillation(mine, theirs, dim)
+        return out
 
 
-def run(folder, case, device, picture=None):
-    """Train and test; return the seconds of each step. ``picture(losses)`` is called after each epoch."""
-    train, replay, val, test = (Clips(folder, split, case.modality) for split in ("train", "train", "val", "test"))
-    workers = 8 if device.type == "cuda" else 0
-    network, teacher, seconds = None, None, []
-    for step in range(case.steps):
-        started = time.perf_counter()
-        start, stop = step * case.classes_per_step, (step + 1) * case.classes_per_step
-        fresh = Network(case.modality, stop).to(device)
-        if network is not None:
-            teacher = copy.deepcopy(network).eval()
-            copy_old(network, fresh, start)
-        network = fresh
-        train.choose(range(start, stop))
-        val.choose(range(stop))
-        test.choose(range(stop))
-        if step:
-            quota = case.memory // start
-            replay.chosen = [(video, label) for label in range(start) for video in replay.ids[label][:quota]]
-        optimiser = torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1e-4)
-        best, losses = 0.0, []
-        for _ in range(case.epochs):
-            new = loader(train, case.batch, True, workers)
-            old = itertools.cycle(loader(replay, case.batch // 2, True, workers)) if step else None
-            network.train()
-            for audio, visual, label in new:
-                num_new = len(label)
-                if old is not None:
-                    more = next(old)
-                    audio, visual = torch.cat((audio, more[0])), torch.cat((visual, more[1]))
-                    label = torch.cat((label, more[2]))
-                audio, visual, label = audio.to(device), visual.to(device), label.to(device)
-                loss = compute_loss(network, teacher, audio, visual, Pair(label, num_new), start, case)
+class PlainTraining:
+    """Of a GradientLearner: its network, teacher and epochs, written plainly."""
+
+    teacher_attention = None
+
+    def new_network(self, num_classes):
+        self.sizes = [num_classes]
+        data = self.data
+        network = PlainNetwork(self.args.modality, num_classes, data.audio_dim, data.visual_dim, self.head)
+        return network.to(self.device)
+
+    @torch.no_grad()
+    def cached_outputs(self, batch):
+        return self.teacher_attention.outputs if self.teacher_attention else self.teacher_outputs(batch)
+
+    def fit_task(self, task, log=None):
+        args, best = self.args, -1.0
+        if task.index and getattr(args, "attn_score_distil", False):
+            self.teacher_attention = TeacherAttention(self)
+        optimiser = torch.optim.Adam(self.trainable(), args.lr, weight_decay=args.weight_decay)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, self.milestones(task), args.lr_decay)
+        for _ in range(args.max_epochs):
+            self.network.train()
+            for batch in self.data.batches(self.epoch_plan(task)):
+                loss = sum(self.losses(batch, task).values())
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
-                losses.append(loss.item())
-            accuracy = evaluate(network, val, device, workers)
-            if accuracy > best:
-                best, kept = accuracy, copy.deepcopy(network.state_dict())
-            if picture:
-                picture(losses)
-        evaluate(network, test, device, workers)
-        seconds.append(time.perf_counter() - started)
-        if best:
-            network.load_state_dict(kept)
-    return seconds
+                loss.item()
+            schedule.step()
+            self.prepare_scores(task)
+            reached = accuracy(self, "val", task.seen)
+            if reached > best:
+                best, kept = reached, copy.deepcopy(self.snapshot())
+        self.restore(kept)
 
 
-def copy_old(network, fresh, num_old):
-    """Let the ``fresh`` network, with a wider classifier, begin where ``network`` ended."""
-    state, grown = network.state_dict(), fresh.state_dict()
-    for name in ("classifier.weight", "classifier.bias"):
-        grown[name][:num_old] = state[name]
-        state[name] = grown[name]
-    fresh.load_state_dict(state)
+class TeacherAttention:
+    """What the teacher says of a batch, logits and attention in one pass."""
+
+    def __init__(self, learner):
+        self.learner = learner
+
+    @torch.no_grad()
+    def of(self, batch):
+        teacher = self.learner.teacher
+        self.outputs = self.learner.forward(teacher, batch)
+        return SimpleNamespace(rows=batch.replayed, attended=teacher.attended)
 
 
-def compute_loss(network, teacher, audio, visual, batch, start, case):
-    out = network(audio, visual)
-    if teacher is None:
-        return nn.functional.cross_entropy(out["logits"], batch.label)
-    with torch.no_grad():
-        old = teacher(audio, visual)
-    past = [slice(first, first + case.classes_per_step) for first in range(0, start, case.classes_per_step)]
-    loss = separated_cross_entropy(out["logits"], batch, start)
-    loss = loss + task_wise_distillation(out["logits"], old["logits"], past)
-    if case.modality == "audio-visual":
-        loss = loss + 0.5 * instance_contrastive(out["audio"], out["visual"], 0.05)
-        loss = loss + class_contrastive(out["audio"], out["visual"], batch.label, 0.05, per_positive=False)
-        rows = batch.replayed
-        for name, dim in (("spatial", 2), ("temporal", 1)):
-            loss = loss + 0.5 * attention_distillation(out[name][rows], old[name][rows], dim)
-    return loss
+def plain(method):
+    """The learner class ``method``, trained plainly."""
+    return type(f"Plain{method.__name__}", (PlainTraining, method), {})
+
+
+def run(flags: list[str], device: torch.device) -> list[float]:
+    """Train and test by the flags of train_incremental.py; the test accuracy after each step."""
+    args, method = parse(flags)
+    seed_everything(args.seed)
+    args = resolve(args, len(choose_classes(read_splits(os.path.join(args.data_root, args.dataset)), None, None)[0]))
+    data = PlainData(args, device)
+    return fit(plain(method)(args, data, device), make_tasks(data.num_classes, args.classes_per_step))
+
+
+def fit(learner, tasks: list[Task]) -> list[float]:
+    """Learn ``tasks``; the test accuracy after each."""
+    reached = []
+    for task in tasks:
+        learner.begin_task(task)
+        learner.fit_task(task)
+        learner.end_task(task)
+        reached.append(accuracy(learner, "test", task.seen))
+    return reached
 
 
 def resident_update(clips, replayed, positions=196, classes=14, width=768, times=5):
     """Seconds of one update of AV-CIL on ``clips`` that are on the GPU already; with a teacher if some are replayed."""
-    audio = torch.randn(clips, width, device="cuda")
-    visual = torch.randn(clips, 8 * positions, width, device="cuda")
-    label = torch.arange(clips, device="cuda") % (classes // 2)
-    label[: clips - replayed] += classes // 2
-    network, teacher = (Network("audio-visual", count).cuda() for count in (classes, classes // 2))
-    optimiser = torch.optim.Adam(network.parameters(), 1e-3, weight_decay=1e-4)
-    case = SimpleNamespace(modality="audio-visual", classes_per_step=classes // 2)
+    method, device = find_method("avcil"), torch.device("cuda")
+    args = resolve(build_parser(method).parse_args(["--dataset", "AVE", "--modality", "audio-visual"]), classes)
+    learner = plain(method)(args, FeatureSizes(width, (FRAMES, positions, width)), device)
+    task = make_tasks(classes, [classes // 2])[bool(replayed)]
+    learner.network, learner.teacher = (learner.new_network(count) for count in (task.stop, classes // 2))
+    learner.teacher_attention = TeacherAttention(learner)
+    audio = torch.randn(clips, width, device=device)
+    visual = torch.randn(clips, FRAMES, positions, width, device=device)
+    label = torch.arange(clips, device=device) % (classes // 2)
+    label[: clips - replayed] += task.start
+    batch = Batch(np.arange(clips), label, audio, Tokens.of(visual), replayed)
+    optimiser = torch.optim.Adam(learner.trainable(), args.lr, weight_decay=args.weight_decay)
     for number in range(times + 1):
         if number == 1:  # the first warms up
             torch.cuda.synchronize()
             started = time.perf_counter()
-        batch = Pair(label, clips - replayed)
-        loss = compute_loss(network, teacher if replayed else None, audio, visual, batch, classes // 2, case)
+        loss = sum(learner.losses(batch, task).values())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     torch.cuda.synchronize()
     return (time.perf_counter() - started) / times
-
-
-@torch.no_grad()
-def evaluate(network, clips, device, workers):
-    network.eval()
-    correct = 0
-    for audio, visual, label in loader(clips, 128, False, workers):
-        correct += (network(audio.to(device), visual.to(device))["logits"].argmax(1).cpu() == label).sum().item()
-    return correct / len(clips)

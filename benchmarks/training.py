@@ -1,53 +1,42 @@
 #!/usr/bin/env python3
-"""Seconds and memory of training, side by side with plain research code (benchmarks/plain.py) in one run.
+"""CPU and wall seconds of training, beside the same training written plainly (benchmarks/plain.py), row by row.
 
-    python benchmarks/training.py                    # every case, minutes on 2 cores
-    python benchmarks/training.py --cases ave        # on a GPU: a whole AVE-shaped run, minutes
+    python benchmarks/training.py                                 # every row at 8 x 4 tokens, both numbers of threads
+    python benchmarks/training.py --rows "ssil audio" large       # rows whose names begin so
+    python benchmarks/training.py --rows ave                      # on a GPU: a whole AVE-shaped run, minutes
 
-Each side trains in a process of its own on the same made-up data, in turns; a row has the median of the ratios (--json
-FILE: all). Reading data and starting up are not in the times, checkpoints are. Case ave makes features on the GPU; ours
-is a whole run after one of an epoch, plain its updates alone, on resident data.
+Each side trains in a process of its own on the same made-up data, in turns; ratios are medians over the pairs.
+Training is all between reading the data and the results, checkpoints and log included; the process is all that the
+command costs, imports, reading and pictures too.
 """
 
 import argparse
-import gc
 import json
 import os
 import pathlib
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, replace
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import numpy as np
-import torch
 
-from benchmarks import made_up, plain
-from benchmarks.made_up import peak_resident
-from dataloader import open_data
-from engine.loop import run
-from engine.options import parse, resolve
-from engine.recorder import Recorder
-from engine.run_folder import RunFolder
-from engine.step_log import setup_logging
-from engine.tasks import make_tasks
-from features.cache import CacheOptions
-from model.network import PRECISIONS
-from utils.command_line import heading
-from utils.devices import choose_device, make_deterministic
+from benchmarks import made_up
+from utils.command_line import cores, heading
 
 WIDTH = 768
+SIDES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sides.py")
 
 
 @dataclass(frozen=True)
-class Case:
+class Row:
     """A training run: ``counts`` clips per class for training, validation and test; tokens of 8 x ``positions``."""
 
+    method: str
     modality: str
     positions: int
     classes_per_step: int
@@ -56,212 +45,149 @@ class Case:
     epochs: int
     batch: int
     memory: int
+    classifier: str | None = None
     precision: str = "fp32"
-    only_with_teacher: bool = False
-    picture: bool = False
     resident: bool = False  # features are made on the GPU, and the plain side is its updates alone: else it takes hours
 
+    def flags(self, root: str) -> list[str]:
+        """Of train_incremental.py, for both sides."""
+        sizes = {"classes_per_step": self.classes_per_step, "memory_size": self.memory, "max_epochs": self.epochs}
+        sizes |= {"train_batch_size": self.batch, "exemplar_batch_size": self.batch // 2}
+        flags = ["--method", self.method, "--modality", self.modality, "--precision", self.precision]
+        flags += ["--dataset", "counted" if self.resident else "mine", "--data_root", os.path.join(root, "data")]
+        flags += ["--classifier", self.classifier] if self.classifier else []
+        return flags + [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
 
-AUDIO = Case("audio", 0, 7, 4, (118, 14, 14), 20, 256, 340)
-SMALL = Case("audio-visual", 4, 7, 3, (118, 14, 14), 4, 256, 340)
-LARGE = Case("audio-visual", 196, 4, 2, (12, 1, 1), 4, 24, 16, only_with_teacher=True)
-AVE = Case("audio-visual", 196, 7, 4, (118, 14, 14), 200, 256, 340, "bf16", resident=True)
-CASES = {
-    "audio": AUDIO,
-    "audio, a picture per epoch in the plain one": replace(AUDIO, picture=True),
-    "visual, 8 x 196 tokens": Case("visual", 196, 4, 2, (24, 6, 6), 4, 256, 32),
-    "audio-visual, 8 x 4 tokens": SMALL,
-    "audio-visual, 8 x 4 tokens, bf16": replace(SMALL, precision="bf16"),
-    "audio-visual with teacher, 8 x 196 tokens": LARGE,
-    "audio-visual with teacher, 8 x 196 tokens, bf16": replace(LARGE, precision="bf16"),
-    "ave": AVE,
-}
+
+SMALL = Row("", "", 4, 7, 3, (118, 14, 14), 4, 256, 340)
+AUDIO = replace(SMALL, modality="audio", steps=4, epochs=20)
+LARGE = Row("avcil", "audio-visual", 196, 4, 2, (24, 2, 2), 4, 24, 16)
+METHODS = ("fine_tuning", "upper_bound", "lwf", "icarl NME", "icarl FC", "ssil", "afc LSC", "afc NME")
+
+
+def all_rows() -> dict[str, Row]:
+    """Every row of the table, then larger tokens and lower precision, by name."""
+    rows = {}
+    for name in METHODS:
+        method, _, classifier = name.partition(" ")
+        for modality in ("audio", "visual", "audio-visual"):
+            row = AUDIO if modality == "audio" else SMALL
+            rows[f"{name} {modality}"] = replace(row, method=method, modality=modality, classifier=classifier or None)
+    avcil = replace(SMALL, method="avcil", modality="audio-visual")
+    rows |= {"avcil audio-visual": avcil, "bf16 avcil audio-visual": replace(avcil, precision="bf16")}
+    rows["large avcil, 8 x 196 tokens"] = LARGE
+    rows["large avcil, 8 x 196 tokens, bf16"] = replace(LARGE, precision="bf16")
+    rows["large fine_tuning, 8 x 196 tokens"] = replace(LARGE, method="fine_tuning")
+    rows["large ssil visual, 8 x 196 tokens"] = replace(LARGE, method="ssil", modality="visual", batch=64)
+    rows["ave"] = Row("avcil", "audio-visual", 196, 7, 4, (118, 14, 14), 200, 256, 340, precision="bf16", resident=True)
+    return rows
 
 
 def main():
     args = options()
-    if args.side:
-        print(json.dumps(one_side(args.side, CASES[args.cases[0]], args.folder, args.device)))
-        return
-    device = choose_device(args.device)
-    found, chosen = {}, [name for name in CASES if any(name.startswith(case) for case in args.cases)]
-    if device.type != "cuda" and any(CASES[name].resident for name in chosen):
-        sys.exit("error: --cases ave: whole runs at the size of AVE, which need a GPU; leave it out")
-    print(f"{torch.get_num_threads()} threads, {device}, torch {torch.__version__}; medians of {args.repeats}")
-    print(f"{'':48}{'plain':>10}{'ours':>10}{'ratio':>8}{'plain':>12}{'ours':>10}")
-    for name in chosen:
+    rows = {name: row for name, row in all_rows().items() if any(name.startswith(word) for word in args.rows)}
+    if args.device == "cpu" and any(row.resident for row in rows.values()):
+        sys.exit("error: --rows ave: a whole run at the size of AVE, which needs a GPU; give --device cuda")
+    print(f"{processor()}, {cores()} cores, {args.device}; medians of {args.repeats} pairs; seconds plain / ours")
+    print(f"{'':36}{'threads':>8}{'wall':>16}{'CPU, training':>24}{'CPU, process':>24}{'memory, GB':>14}")
+    measured = {}
+    for name, row in rows.items():
         with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
-            make_data(folder, CASES[name])
-            pairs = [
-                {side: start(side, name, folder, args.device) for side in ("plain", "ours")}
-                for _ in range(args.repeats)
-            ]
-        report(name, CASES[name], pairs)
-        found[name] = pairs
-    if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(found, indent=1))
+            make_data(folder, row)
+            for threads in args.threads:
+                pairs = [
+                    {side: start(side, row, folder, args.device, threads) for side in ("plain", "ours")}
+                    for _ in range(args.repeats)
+                ]
+                print_row(name, threads, pairs)
+                measured[f"{name}, {threads} threads"] = pairs
+        if args.json:
+            pathlib.Path(args.json).write_text(json.dumps(measured, indent=1))
 
 
 def options():
+    names = list(all_rows())
     parser = argparse.ArgumentParser(description=heading(__doc__), allow_abbrev=False)
-    parser.add_argument("--cases", nargs="+", default=["audio", "visual"], help="beginnings of names of cases")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--scratch", help="folder for the synthetic features; default: the system's")
-    parser.add_argument("--json", metavar="FILE", help="write seconds of each step and peaks there as well")
-    parser.add_argument("--side", choices=("plain", "ours"), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    small = [name for name in names if not name.startswith(("large", "ave"))]
+    parser.add_argument("--rows", nargs="+", default=small, help=f"beginnings of names: {', '.join(names)}")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--scratch", help="folder for the made-up features; default: the system's")
+    parser.add_argument("--json", metavar="FILE", help="write every run there as well")
     return parser.parse_args()
 
 
-def make_data(root, case):
-    """Released files under ``root/data/mine``: noise around a point of each class; a resident case: ``counted``."""
-    if case.resident:
+def make_data(root: str, row: Row) -> None:
+    """Released files under ``root/data/mine``: noise around a point of each class; a resident row: ``counted``."""
+    if row.resident:
         made_up.make_data(pathlib.Path(root, "data"), made_up.SIZES["ave"])
         return
     rng = np.random.default_rng(0)
     folder = os.path.join(root, "data", "mine")
     by_class, categories, features = {}, {}, {"audio": {}, "visual": {}}
-    classes = case.classes_per_step * case.steps
+    classes = row.classes_per_step * row.steps
     centres = rng.standard_normal((2, classes, WIDTH), dtype=np.float32)
-    for split, count in zip(("train", "val", "test"), case.counts, strict=True):
+    for split, count in zip(("train", "val", "test"), row.counts, strict=True):
         by_class[split] = {label: [f"{split}{label}_{number}" for number in range(count)] for label in range(classes)}
         categories[split] = {video: str(label) for label, videos in by_class[split].items() for video in videos}
         for label, videos in by_class[split].items():
             for video in videos:
                 features["audio"][video] = centres[0, label] + rng.standard_normal(WIDTH, dtype=np.float32)
-                if case.positions:
-                    noise = rng.standard_normal((8 * case.positions, WIDTH), dtype=np.float32)
+                if row.modality != "audio":
+                    noise = rng.standard_normal((8 * row.positions, WIDTH), dtype=np.float32)
                     features["visual"][video] = centres[1, label] + noise
-    for modality in ("audio", "visual")[: 1 + bool(case.positions)]:
-        os.makedirs(os.path.join(folder, f"{modality}_pretrained_feature"))
-        np.save(
-            os.path.join(folder, f"{modality}_pretrained_feature", f"{modality}_pretrained_feature_dict.npy"),
-            np.array(features[modality], object),
-        )
+    for modality in ("audio", "visual")[: 1 + (row.modality != "audio")]:
+        place = os.path.join(folder, f"{modality}_pretrained_feature")
+        os.makedirs(place)
+        np.save(os.path.join(place, f"{modality}_pretrained_feature_dict.npy"), np.array(features[modality], object))
     np.save(os.path.join(folder, "all_classId_vid_dict.npy"), np.array(by_class, object))
     np.save(os.path.join(folder, "all_id_category_dict.npy"), np.array(categories, object))
     names = {str(label): label for label in range(classes)}
     np.save(os.path.join(folder, "category_encode_dict.npy"), np.array(names, object))
 
 
-def start(side, name, folder, device):
-    command = [sys.executable, __file__, "--side", side, "--cases", name, "--folder", folder, "--device", device]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+def start(side: str, row: Row, root: str, device: str, threads: int) -> dict:
+    """Train in a process of its own: seconds and CPU seconds of training, of the process, and memory in GB."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    side = f"{side}-resident" if row.resident else side
+    out = os.path.join(root, "measured.json")
+    command = [sys.executable, SIDES, side, out, *row.flags(root), "--device", device]
+    command += ["--run_dir", os.path.join(root, "run"), "--overwrite"]
+    with open(os.path.join(root, "errors.txt"), "w+") as errors:
+        child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)  # known now: nothing is left to wait for
+        if child.returncode:
+            errors.seek(0)
+            sys.exit(f"error: {side} of {row.method} {row.modality} failed: {errors.read()[-2000:]}")
+    found = json.loads(pathlib.Path(out).read_text())
+    return found | {"process": usage.ru_utime + usage.ru_stime}
 
 
-def one_side(side, case, folder, device):
-    """Train in this process: seconds of each step, and the peaks of host and device memory in GB."""
-    device, began = choose_device(device), time.perf_counter()
-    start_up(case)
-    before = peak_resident()
-    torch.manual_seed(0)
-    if side == "ours" and case.resident:
-        our_run(folder, replace(case, epochs=1), device)
-        gc.collect()  # its features are in circles of references
-        torch.cuda.reset_peak_memory_stats()
-    started_up = time.perf_counter() - began
-    seconds = plain_run(folder, case, device) if side == "plain" else our_run(folder, case, device)
-    on_device = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else 0.0
-    found = {"seconds": seconds, "host": (peak_resident() - before) / 1e9, "device": on_device, "start_up": started_up}
-    if side == "ours" and case.modality == "audio-visual":
-        found["products"] = products(case, device)
-    return found
+def print_row(name: str, threads: int, pairs: list[dict]) -> None:
+    """One line of medians: what each side took, and the ratio of each pair's two sides."""
+    cells = []
+    for key in ("seconds", "cpu", "process"):
+        plain, ours = (statistics.median(pair[side][key] for pair in pairs) for side in ("plain", "ours"))
+        ratio = statistics.median(pair["plain"][key] / max(pair["ours"][key], 1e-9) for pair in pairs)
+        cells.append(f"{plain:.1f} / {ours:.1f} {ratio:.2f}x")
+    memory = " / ".join(f"{max(pair[side]['host'] for pair in pairs):.1f}" for side in ("plain", "ours"))
+    print(f"{name:36}{threads:8d}{cells[0]:>20}{cells[1]:>22}{cells[2]:>22}{memory:>14}", flush=True)
+    if "device" in pairs[0]["ours"]:
+        memory = " / ".join(f"{pairs[0][side]['device']:.1f}" for side in ("plain", "ours"))
+        print(
+            f"    start-up and compilation {pairs[0]['ours']['start_up']:.1f} s; GPU memory, GB: {memory}", flush=True
+        )
 
 
-def start_up(case):
-    """Import now what the plain side would in its first step: torch's optimisers load its compiler, for a second."""
-    torch.optim.Adam([torch.zeros(1)])
-    if case.picture:
-        draw([0.0])
-
-
-def products(case, device):
-    """Seconds of each step for the matrix products alone that no implementation can leave out.
-
-    For each clip of each batch: its tokens times the weight, and the weight's gradient.
-    """
-    dtype = torch.bfloat16 if case.precision == "bf16" else torch.float32
-    clips = min(case.batch, 64)
-    tokens = torch.randn(clips * 8 * case.positions, WIDTH, device=device).to(dtype)
-    weight, times = torch.randn(WIDTH, WIDTH, device=device).to(dtype), []
-    for _ in range(5):
-        synchronize(device)
-        started = time.perf_counter()
-        projected = tokens @ weight
-        _ = projected.T @ tokens
-        synchronize(device)
-        times.append(time.perf_counter() - started)
-    batches = case.counts[0] * case.classes_per_step // case.batch
-    in_step = [case.epochs * batches * (case.batch + (case.batch // 2 if step else 0)) for step in range(case.steps)]
-    return [statistics.median(times) / clips * count for count in in_step]
-
-
-def synchronize(device):
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def plain_run(folder, case, device):
-    if not case.resident:
-        return plain.run(os.path.join(folder, "data", "mine"), case, device, draw if case.picture else None)
-    updates, replayed = case.epochs * (case.counts[0] * case.classes_per_step // case.batch), case.batch // 2
+def processor() -> str:
+    """The name of the processor, as far as the system says."""
     try:
-        first, later = plain.resident_update(case.batch, 0), plain.resident_update(case.batch + replayed, replayed)
-    except torch.OutOfMemoryError:
-        return [float("nan")] * case.steps
-    return [updates * (later if step else first) for step in range(case.steps)]
-
-
-def draw(losses):
-    from matplotlib import pyplot as plt
-
-    plt.switch_backend("agg")
-    for _ in range(2):
-        plt.figure()
-        plt.plot(losses)
-        plt.savefig(os.path.join(tempfile.gettempdir(), "benchmark.png"))
-        plt.close()
-
-
-def our_run(folder, case, device):
-    name = "counted" if case.resident else "mine"
-    flags = ["--method", "avcil" if case.modality == "audio-visual" else "ssil", "--dataset", name]
-    flags += ["--modality", case.modality, "--data_root", os.path.join(folder, "data"), "--precision", case.precision]
-    flags += ["--classes_per_step", case.classes_per_step, "--memory_size", case.memory, "--max_epochs", case.epochs]
-    flags += ["--train_batch_size", case.batch, "--exemplar_batch_size", case.batch // 2]
-    with tempfile.TemporaryDirectory() as run_dir:
-        args, method = parse([*map(str, flags), "--run_dir", run_dir])
-        dtype = PRECISIONS[case.precision]
-        data = open_data(name, case.modality, args.data_root, device=device, cache=CacheOptions(dtype=dtype))
-        args = resolve(args, data.num_classes)
-        make_deterministic(case.precision)
-        setup_logging(is_main=False)
-        learner, tasks = method(args, data, device), make_tasks(data.num_classes, args.classes_per_step)
-        description, shape = data.description(), (8, case.positions, WIDTH)
-        if case.resident:
-            assert data.tokens is not None  # of an audio-visual run
-            data.tokens.read = lambda clips: torch.randn(len(clips), *shape, device=device, dtype=dtype)
-        with RunFolder(args, method).opened(description) as folder:
-            return run(learner, tasks, Recorder(folder))["seconds_per_step"]
-
-
-def report(name, case, pairs):
-    first = int(case.only_with_teacher)
-    totals = [{side: sum(result["seconds"][first:]) for side, result in pair.items()} for pair in pairs]
-    ratio = statistics.median(total["plain"] / total["ours"] for total in totals)
-    plain_s, our_s = (statistics.median(total[side] for total in totals) for side in ("plain", "ours"))
-    peaks = [f"{max(pair[side]['host'] for pair in pairs):.2f} GB" for side in ("plain", "ours")]
-    print(f"{name:48}{plain_s:8.2f} s{our_s:8.2f} s{ratio:7.1f}x{peaks[0]:>12}{peaks[1]:>10}", flush=True)
-    per_step = [statistics.median(pair["ours"]["seconds"][step] for pair in pairs) for step in range(case.steps)]
-    print("    ours by step: " + " ".join(f"{value:.2f}" for value in per_step), end="")
-    if pairs[0]["ours"]["device"]:
-        peaks = [f"{max(pair[side]['device'] for pair in pairs):.2f} GB" for side in ("plain", "ours")]
-        print(f"; GPU memory: plain {peaks[0]}, ours {peaks[1]}", end="")
-    if "products" in pairs[0]["ours"]:
-        bound = statistics.median(sum(pair["ours"]["products"][first:]) for pair in pairs)
-        print(f"; {100 * bound / our_s:.0f} % of it are products that cannot be left out", end="")
-    print()
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

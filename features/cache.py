@@ -84,7 +84,7 @@ class TokenCache:
             together = np.union1d(clips, later)
             clips = together if len(together) <= self.room[chosen] else clips
             bring = chosen == "device" and self.device.type == "cuda"
-            self._cache(chosen, len(clips)).hold(clips, lambda parts: self._read_parts(parts, progress, bring))
+            self._cache(chosen, len(clips)).hold(clips, lambda parts: self.read_parts(parts, progress, bring))
 
     def has_room_for(self, size: int) -> bool:
         """Whether ``size`` bytes more fit into the device's budget beside the clips held."""
@@ -138,7 +138,7 @@ class TokenCache:
             return self._to_device(len(clips), lambda rows, piece: host.copy(clips[rows.start : rows.stop], piece))
         return self._to_device(len(clips), lambda rows, piece: self._read_into(clips[rows.start : rows.stop], piece))
 
-    def _read_parts(self, parts, progress, bring):
+    def read_parts(self, parts, progress, bring):
         """The tokens of each of ``parts`` in turn, which threads read ahead; ``bring``: on to the GPU."""
         read = in_turn(self.read, parts, self.threads, max(ITEMS_AHEAD, self.num_workers))
         for _, values in zip(progress(parts), read, strict=True):
