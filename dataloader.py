@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from features.batch import Batch, upload
+from features.batch import Batch
 from features.cache import CacheOptions, TokenCache
 from features.checks import common_shape, frames_first, read_all, token_mean
 from features.sources import Features
 from features.store import feature_files, open_features
 from features.tokens import FeatureSizes, Tokens
+from features.transfer import upload
 from splits.draw import source_video
 from splits.formats import SPLITS, read_splits
 from splits.select import check_classes, choose_classes, drop_missing

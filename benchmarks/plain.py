@@ -10,6 +10,7 @@ import copy
 import os
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from dataloader import Batch, IncrementalData
 from engine.evaluate import accuracy
+from engine.gradient import GradientLearner
+from engine.learner import Learner
 from engine.options import build_parser, parse, resolve
 from engine.registry import find_method
 from engine.tasks import Task, make_tasks
@@ -91,9 +94,11 @@ class PlainNetwork(AudioVisualNet):
         return out
 
 
-class PlainTraining:
+class PlainTraining(GradientLearner):
     """Of a GradientLearner: its network, teacher and epochs, written plainly."""
 
+    network: Any
+    data: Any
     teacher_attention = None
 
     def new_network(self, num_classes):
@@ -115,7 +120,7 @@ class PlainTraining:
         for _ in range(args.max_epochs):
             self.network.train()
             for batch in self.data.batches(self.epoch_plan(task)):
-                loss = sum(self.losses(batch, task).values())
+                loss = torch.stack(list(self.losses(batch, task).values())).sum()
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -141,7 +146,7 @@ class TeacherAttention:
         return SimpleNamespace(rows=batch.replayed, attended=teacher.attended)
 
 
-def plain(method):
+def plain(method: type[Learner]) -> Any:
     """The learner class ``method``, trained plainly."""
     return type(f"Plain{method.__name__}", (PlainTraining, method), {})
 
@@ -184,7 +189,7 @@ def resident_update(clips, replayed, positions=196, classes=14, width=768, times
         if number == 1:  # the first warms up
             torch.cuda.synchronize()
             started = time.perf_counter()
-        loss = sum(learner.losses(batch, task).values())
+        loss = torch.stack(list(learner.losses(batch, task).values())).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

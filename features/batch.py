@@ -1,4 +1,4 @@
-"""A batch of clips, and how the indices of its clips come to the device.
+"""A batch of clips.
 
 Shapes: B clips, A width of audio, F frames, S positions, D width of visual tokens.
 """
@@ -46,13 +46,3 @@ class Batch:
     def replayed(self) -> slice:
         """The rows that come from the exemplar memory, as a slice."""
         return slice(len(self) - self.num_replayed, len(self))
-
-
-def upload(rows: list[np.ndarray], device: torch.device) -> list[torch.Tensor]:
-    """Arrays of indices as tensors on ``device``. They cross in one piece, and nothing waits for them."""
-    if not rows:
-        return []
-    indices = torch.from_numpy(np.concatenate(rows))
-    if device.type == "cuda":
-        indices = indices.pin_memory().to(device, non_blocking=True)
-    return list(indices.split([len(each) for each in rows]))

@@ -3,7 +3,7 @@
 Where they come from changes nothing but the time: every tier gives the same values.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,15 +15,8 @@ from features.sources import Features
 from features.tokens import Tokens
 from features.transfer import ITEMS_AHEAD, PinnedRing, Prefetcher, in_turn
 from utils.command_line import cores
-from utils.devices import Group
-from utils.errors import InputError
+from utils.devices import Group, device_bytes, host_bytes
 
-# What an update needs on a GPU beside the features held, in sizes of the tokens of its batch: the tokens, their
-# projection and the teacher's keys of replayed clips, within a graph that keeps its memory, and half of it for
-# validation beside that; and bytes for the network, its optimiser and the libraries.
-BATCH_TOKENS, LIBRARY_BYTES = 4, 1e9
-# On a CPU features that are not held are read from the page cache nearly as fast: little is enough.
-CPU_BYTES = 0.5e9
 CLIPS_AT_ONCE = 64
 MOST_THREADS = 8  # that read ahead of a GPU
 
@@ -138,7 +131,7 @@ class TokenCache:
             return self._to_device(len(clips), lambda rows, piece: host.copy(clips[rows.start : rows.stop], piece))
         return self._to_device(len(clips), lambda rows, piece: self._read_into(clips[rows.start : rows.stop], piece))
 
-    def read_parts(self, parts, progress, bring):
+    def read_parts(self, parts: list[np.ndarray], progress: Callable, bring: bool) -> Iterator[torch.Tensor]:
         """The tokens of each of ``parts`` in turn, which threads read ahead; ``bring``: on to the GPU."""
         read = in_turn(self.read, parts, self.threads, max(ITEMS_AHEAD, self.num_workers))
         for _, values in zip(progress(parts), read, strict=True):
@@ -240,42 +233,3 @@ def _copy_rows(values, rows, out):
 def num_threads(device: torch.device) -> int:
     """Threads that read ahead: one, beside a GPU as many as there are cores for, up to 8."""
     return min(MOST_THREADS, cores()) if device.type == "cuda" else 1
-
-
-def device_bytes(text: str, device: torch.device, batch_bytes: float, sharing: int = 1) -> float:
-    """Bytes for features on ``device``: ``text`` is a number of GB, or ``auto``, what is free but for batches.
-
-    ``batch_bytes``: of the tokens of the largest batch. Of a GPU, each of ``sharing`` processes has an equal part.
-    """
-    if text != "auto":
-        return _gigabytes("--device_cache", text)
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        return max(0, min(free, total / sharing) - BATCH_TOKENS * batch_bytes - LIBRARY_BYTES)
-    return min(CPU_BYTES, available() / 4)
-
-
-def host_bytes(text: str, device: torch.device, sharing: int = 1) -> float:
-    """Bytes for features in the memory beside a GPU, where they wait if they do not fit there; ``auto``: half."""
-    if text != "auto":
-        return _gigabytes("--host_cache", text)
-    return available() / 2 / sharing if device.type == "cuda" else 0
-
-
-def available() -> float:
-    """Bytes of main memory that can be had without swapping; 8 GB where the system does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return 8e9
-
-
-def _gigabytes(flag, text):
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value < float("inf"):
-        raise InputError(f"{flag} {text}: give a number of GB, 0 for none, or auto")
-    return value * 1e9

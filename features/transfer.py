@@ -1,4 +1,4 @@
-"""How clips come nearer: read ahead in threads, and on to a GPU through a little pinned memory.
+"""How clips come nearer: indices, and features read ahead in threads, on to a GPU through a little pinned memory.
 
 Shapes: n clips, a row (*shape) each.
 """
@@ -74,7 +74,9 @@ class PinnedRing:
                 # Its own type first: of two types, PyTorch would convert in main memory, and wait.
                 values[rows.start : rows.stop] = piece[: len(rows)].to(self.device, non_blocking=True)
                 copied.record(self.stream)
-            return Arriving(values, self.stream.record_event())
+            arrived = torch.cuda.Event()
+            arrived.record(self.stream)
+            return Arriving(values, arrived)
 
 
 class Arriving:
@@ -91,3 +93,13 @@ class Arriving:
             self.values.record_stream(stream)
             self.awaited = True
         return self.values[piece.start : piece.stop]
+
+
+def upload(rows: list[np.ndarray], device: torch.device) -> list[torch.Tensor]:
+    """Arrays of indices as tensors on ``device``. They cross in one piece, and nothing waits for them."""
+    if not rows:
+        return []
+    indices = torch.from_numpy(np.concatenate(rows))
+    if device.type == "cuda":
+        indices = indices.pin_memory().to(device, non_blocking=True)
+    return list(indices.split([len(each) for each in rows]))

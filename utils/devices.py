@@ -15,6 +15,12 @@ from torch import distributed
 
 from utils.errors import InputError, first_line
 
+# What an update needs on a GPU beside the features held, in sizes of the tokens of its batch: the tokens, their
+# projection and the teacher's keys of replayed clips, within a graph that keeps its memory, and half of it for
+# validation beside that; and bytes for the network, its optimiser and the libraries.
+BATCH_TOKENS, LIBRARY_BYTES = 4, 1e9
+# On a CPU features that are not held are read from the page cache nearly as fast: little is enough.
+CPU_BYTES = 0.5e9
 PATIENCE_MINUTES = 30  # how much longer than the longest work so far the others are waited for
 NOTICE_SECONDS = 60  # a process that has waited for so long says so
 
@@ -73,6 +79,45 @@ def memory_errors(cure: str) -> Iterator[None]:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         raise InputError(f"out of memory ({first_line(error)}); {cure}") from None
+
+
+def device_bytes(text: str, device: torch.device, batch_bytes: float, sharing: int = 1) -> float:
+    """Bytes for features on ``device``: ``text`` is a number of GB, or ``auto``, what is free but for batches.
+
+    ``batch_bytes``: of the tokens of the largest batch. Of a GPU, each of ``sharing`` processes has an equal part.
+    """
+    if text != "auto":
+        return _gigabytes("--device_cache", text)
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return max(0, min(free, total / sharing) - BATCH_TOKENS * batch_bytes - LIBRARY_BYTES)
+    return min(CPU_BYTES, available() / 4)
+
+
+def host_bytes(text: str, device: torch.device, sharing: int = 1) -> float:
+    """Bytes for features in the memory beside a GPU, where they wait if they do not fit there; ``auto``: half."""
+    if text != "auto":
+        return _gigabytes("--host_cache", text)
+    return available() / 2 / sharing if device.type == "cuda" else 0
+
+
+def available() -> float:
+    """Bytes of main memory that can be had without swapping; 8 GB where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 8e9
+
+
+def _gigabytes(flag, text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < float("inf"):
+        raise InputError(f"{flag} {text}: give a number of GB, 0 for none, or auto")
+    return value * 1e9
 
 
 class Group:
