@@ -110,7 +110,8 @@ def parse(arguments):
     group.add_argument("--normalize_fbank", action="store_true", help="filter banks less AudioSet's mean, over 2 sd")
     group.add_argument("--visual_encoder", default="videomae", help=f"one of {', '.join(VISUAL_ENCODERS)}")
     group.add_argument(
-        "--visual_checkpoint", help="VideoMAE: folder or hub name, default MCG-NJU/videomae-base; timm: file"
+        "--visual_checkpoint",
+        help="VideoMAE: folder or hub name, default MCG-NJU/videomae-base; timm: a file, or efficientnet-lite0",
     )
     group.add_argument("--pooled", action="store_true", help="store one visual position a frame, not all")
     group = parser.add_argument_group("output")

@@ -9,6 +9,7 @@ import torch
 from extraction.ffmpeg import DEFAULT_SAMPLE_RATE, extract_frames, extract_wav
 from extraction.pipeline import infer
 from model.encoders.factory import build_audio_encoder, build_visual_encoder
+from model.encoders.weights import PACKAGED
 from utils.errors import InputError, MediaError
 
 
@@ -53,7 +54,8 @@ class ClipFeatures:
     def _build(self, modality, checkpoint):
         provenance = self.provenance[modality]
         recorded = provenance.get("checkpoint")
-        file = checkpoint or (recorded if recorded and os.path.exists(recorded) else None)
+        known = recorded and (recorded in PACKAGED or os.path.exists(recorded))
+        file = checkpoint or (recorded if known else None)
         if modality == "audio":
             name = provenance.get("encoder", "audiomae")
             encoder = build_audio_encoder(name, file, self.sample_rate, bool(provenance.get("normalize_fbank", False)))

