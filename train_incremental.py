@@ -23,6 +23,7 @@ from engine.loop import run
 from engine.options import check_resolved, parse, resolve
 from engine.recorder import Recorder, TensorBoardLog
 from engine.run_folder import RunFolder
+from engine.scores import FEATURES_HINT, read_features
 from engine.step_log import log_to_file, logger, setup_logging
 from engine.tasks import make_tasks
 from features.cache import CacheOptions
@@ -61,6 +62,8 @@ def finished(args, method, device, folder):
     """The results of this very run on today's data, if it is complete; InputError if the data has changed since."""
     results = folder.finished()
     state = data_state(args.dataset, args.modality, args.data_root, args.splits) if results else {}
+    if results and args.save_features and read_features(folder.path, len(results.accuracy_per_step) - 1) is None:
+        logger.warning(f"this run is finished and kept no features; {FEATURES_HINT}")
     if results and not folder.check_still_holds(results, state):
         folder.check_same_data(open_run_data(args, method, device).description())
     return results

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
+from dataloader import Batch
 from engine.learner import Learner
 from engine.tasks import Task
 from utils import metrics
@@ -16,13 +18,22 @@ from utils.seeding import plain_pass
 def evaluate(learner: Learner, task: Task, tasks: list[Task]) -> dict:
     """Test on all classes seen: what the step reached, and what it keeps for later ones, by name.
 
-    ``scores``: ids of the test clips, their labels, and their scores (clips, classes seen), float64.
+    ``scores``: ids of the test clips, their labels, and their scores (clips, classes seen), float64; ``features``: of
+    the same, what the network makes of them, by name (clips, D), or nothing if they are not to be saved.
     """
-    scores = []
-    clips, label, prediction = predict(learner, "test", task.seen, scores)
+    scores, features = [], []
+
+    def keep(batch, of_batch):
+        scores.append(of_batch.double().cpu())
+        if learner.args.save_features:
+            features.append({name: values.cpu() for name, values in learner.features(batch).items()})
+
+    clips, label, prediction = predict(learner, "test", task.seen, keep)
     ids = [learner.data.ids[clip] for clip in clips]
+    by_name = {name: torch.cat([each[name] for each in features]).float().numpy() for name in (features or [{}])[0]}
     return {
         "scores": (ids, label, torch.cat(scores).numpy()),
+        "features": (ids, label, by_name),
         "step": task.index,
         "classes_seen": task.stop,
         "accuracy": float((label == prediction).mean()),
@@ -34,11 +45,11 @@ def evaluate(learner: Learner, task: Task, tasks: list[Task]) -> dict:
 
 @torch.no_grad()
 def predict(
-    learner: Learner, split: str, classes: slice, scores: list[torch.Tensor] | None = None
+    learner: Learner, split: str, classes: slice, keep: Callable[[Batch, torch.Tensor], None] | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predict the clips of ``split`` in the slice ``classes``. Returns (clip indices, labels, predictions).
 
-    ``scores``: a list to which those of each batch are added, float64.
+    ``keep`` is called with each batch and its scores.
     """
     clips = learner.data.clips(split, classes)
     plan = plain_pass(clips, learner.args.infer_batch_size)
@@ -46,8 +57,8 @@ def predict(
     for batch in learner.data.batches(plan):
         of_batch = learner.scores(batch)
         predictions.append(of_batch.argmax(1))
-        if scores is not None:
-            scores.append(of_batch.double().cpu())
+        if keep is not None:
+            keep(batch, of_batch)
     return clips, learner.data.label[clips], torch.cat(predictions).cpu().numpy()
 
 

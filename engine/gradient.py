@@ -33,7 +33,7 @@ class GradientLearner(Learner):
     (``has_teacher``).
     """
 
-    has_epochs = True
+    has_epochs = has_features = True
     precisions = ("auto", "fp32", "tf32", "bf16")
     has_teacher = False
     head = GrowingLinear  # the class of the classifier
@@ -56,6 +56,11 @@ class GradientLearner(Learner):
     def scores(self, batch: Batch) -> torch.Tensor:
         self.network.eval()
         return self.forward(self.network, batch)["logits"]
+
+    def features(self, batch: Batch) -> dict[str, torch.Tensor]:
+        self.network.eval()
+        outputs = self.forward(self.network, batch)
+        return {name: outputs[name] for name in ("feature", "audio", "visual") if name in outputs}
 
     # What a method may change.
 

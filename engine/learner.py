@@ -27,6 +27,7 @@ EPOCH_OPTIONS: tuple[str, ...] = (
     "milestones",
     "train_batch_size",
     "checkpoint_every",
+    "probe_gradients",
 )
 
 
@@ -41,6 +42,7 @@ class Learner:
     classifiers = ("linear",)  # allowed values of --classifier, the default first
     has_epochs = False  # whether EPOCH_OPTIONS mean something to it
     has_variants = False  # whether --variant means something to it; to paired replay it always does
+    has_features = False  # whether it has a network whose features change: ``features``
     precisions = ("auto", "fp32", "tf32")  # allowed values of --precision
     tf32_holds = False  # whether TF32 has been shown to give its results: what a GPU then takes by itself
     replay = "none"  # how exemplars come back: none, merged or paired (engine.gradient)
@@ -73,6 +75,8 @@ class Learner:
             reasons["exemplar_batch_size"] = f"{args.method} has no batches of exemplars alone"
             if not cls.has_variants:
                 reasons["variant"] = f"{args.method} is the same in both"
+        if not cls.has_features:
+            reasons["save_features"] = f"{args.method} has no network that makes one feature of a clip"
         if args.modality == "audio":
             reasons["num_frames"] = "sound has no frames"
         if cls.needs_of_network(args) is None:
@@ -100,6 +104,10 @@ class Learner:
     def scores(self, batch: Batch) -> torch.Tensor:
         """Return (B, classes seen so far), higher is better: logits, similarities or negative distances."""
         raise TypeError(f"{type(self).__name__} defines no scores")
+
+    def features(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """What its network makes of a batch, each (B, D): ``feature``, of both modalities ``audio`` and ``visual``."""
+        return {}
 
     def replayable_clips(self, task: Task) -> np.ndarray:
         """Indices of the training clips that steps after ``task`` may see again."""

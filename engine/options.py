@@ -174,6 +174,9 @@ def _add_output(group):
     group.add_argument("--overwrite", action="store_true", help="start anew, and replace what is in the run's folder")
     group.add_argument("--no_scores", action="store_true", help="do not keep the scores of the test clips (scores/)")
     group.add_argument(
+        "--save_features", action="store_true", help="keep the network's features of the test clips (features/)"
+    )
+    group.add_argument(
         "--probe_gradients",
         type=positive,
         metavar="EPOCHS",
@@ -261,7 +264,5 @@ def _check_method(method, args):
         raise InputError(f"--precision {args.precision}: {args.method} takes {', '.join(method.precisions)}")
     if args.precision == "bf16" and args.modality != "audio-visual":
         raise InputError(f"--precision bf16: {args.modality} runs have no product of visual tokens; leave it out")
-    if args.probe_gradients and not method.has_epochs:
-        raise InputError(f"--probe_gradients: {args.method} has no epochs, and no gradients; leave it out")
     if args.classifier not in method.classifiers:
         raise InputError(f"--classifier {args.classifier}: {args.method} takes {', '.join(method.classifiers)}")

@@ -12,7 +12,7 @@ from engine.checkpoints import content_errors
 from engine.evaluate import summarise
 from engine.learner import Learner
 from engine.run_folder import RunFolder
-from engine.scores import scores_path, write_scores
+from engine.scores import features_path, scores_path, write_features, write_scores
 from engine.step_log import StepLog, check_epoch_lines, logger
 from engine.tasks import Task
 from utils import metrics
@@ -90,9 +90,7 @@ class Recorder:
         yield log
         rows = self.history.rows
         row = log.row | {"best_epoch": log.best_epoch, "seconds": log.seconds}
-        scores = row.pop("scores")
-        if self.is_main and not self.folder.args.no_scores:
-            write_scores(scores_path(self.folder.path, task.index), *scores)
+        self._keep_of_clips(task, row.pop("scores"), row.pop("features"))
         rows.append(row)
         row["forgetting"] = metrics.forgetting([row["accuracy_by_task"] for row in rows], task.index)
         logger.info(f"Incremental step {task.index} Testing res: {row['accuracy']:.6f}")
@@ -106,6 +104,14 @@ class Recorder:
         if self.tensorboard:
             self.tensorboard.add_step(row)
         self.checkpoints.save_step(task.index, self._checkpoint(task), self.learner.resume_state())
+
+    def _keep_of_clips(self, task, scores, features):
+        """Write the files of test clips; ``scores`` and ``features``: see engine.evaluate."""
+        args, folder = self.folder.args, self.folder.path
+        if self.is_main and not args.no_scores:
+            write_scores(scores_path(folder, task.index), *scores)
+        if self.is_main and args.save_features:
+            write_features(features_path(folder, task.index), *features)
 
     def _header(self, task):
         """One line on what a step learns, such as ``step 2 of 5: classes dog, cat; 86 clips, 40 exemplars``."""

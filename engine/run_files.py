@@ -19,12 +19,14 @@ WRITTEN = {
     "checkpoints": ("step_*.pt", "ongoing_*.pt", "unfinished.pt"),
     "figures": ("training.png", "accuracy.png", "step_*.png"),  # the last ones by earlier versions
     "scores": ("step_*.npz",),
+    "features": ("step_*.npz",),
     "tensorboard": ("events.out.tfevents.*",),
 }
 # Options that do not change what a run computes.
 NOT_DEFINING = {
     *("data_root", "splits", "save_root", "run_dir", "overwrite", "command"),
-    *("checkpoint_every", "tensorboard", "no_scores", "probe_gradients", "without_effect", "left_out"),
+    *("checkpoint_every", "tensorboard", "no_scores", "save_features", "probe_gradients"),
+    *("without_effect", "left_out"),
     *("device", "device_cache", "host_cache", "num_workers", "rank_timeout", "runs_per_gpu"),
 }
 NEEDED_ARGUMENTS = ("method", "dataset", "modality", "classifier", "variant", "seed")

@@ -20,6 +20,7 @@ from utils.losses import class_token_distillation, separated_cross_entropy, task
 class CIGN(GradientLearner):
     replay = "paired"
     has_teacher = True
+    has_features = False  # each class has its own
     precisions = ("auto", "fp32", "tf32")
 
     @classmethod

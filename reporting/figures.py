@@ -1,63 +1,13 @@
 """The figures of a report: which there are for these runs, what they show in words; and a run's own two pictures."""
 
 import os
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
 
-from matplotlib.figure import Figure
-
-from engine.run_files import RunResults, read_epochs
-from reporting import plots, statistics
+from engine.run_files import GRADIENT_COSINE, GRADIENT_NORM, RunResults, read_epochs
+from reporting import gradients, matrices, plots, representation, statistics
+from reporting.figure_set import FigureSet
 from reporting.layouts import group_by, sort_rows
 from reporting.runs import Group, group_seeds
 from reporting.style import COLOURS, figure_style, new_figure, save
-
-LONGEST_STEM = 100
-
-
-@dataclass(frozen=True)
-class FigureSpec:
-    """One figure: ``stem`` of its files, ``section`` of the report, title, its content in words, and how to draw it."""
-
-    stem: str
-    section: str
-    title: str
-    alt: str
-    draw: Callable[[], Figure]
-
-
-class FigureSet:
-    """Collects FigureSpecs, and the reasons why some could not be drawn."""
-
-    def __init__(self):
-        self.figures, self._skipped, self._stems = [], {}, set()
-
-    def add(self, parts: tuple[str, ...], section: str, title: str, alt: str, draw: Callable[[], Figure]):
-        """Add a FigureSpec; its files are named by ``parts``, the last of which is its kind."""
-        self.figures.append(FigureSpec(self._stem(parts), section, title, alt, draw))
-
-    def skip(self, what: str, why: str, name: str):
-        """Remember that there is no figure ``what`` of the row ``name``."""
-        self._skipped.setdefault((what, why), []).append(name)
-
-    def skipped_lines(self) -> list[str]:
-        """One line for each kind of figure and reason."""
-        return [
-            f"left out: {what} of {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {why}"
-            for (what, why), names in self._skipped.items()
-        ]
-
-    def _stem(self, parts):
-        *place, kind = (re.sub(r"[^A-Za-z0-9.=+-]+", "-", part).strip("-.") or "x" for part in parts)
-        plain = f"{'_'.join(place)[:LONGEST_STEM]}_{kind}"
-        stem, number = plain, 1
-        # Some file systems do not tell upper from lower case.
-        while stem.lower() in self._stems:
-            number += 1
-            stem = f"{plain}-{number}"
-        self._stems.add(stem.lower())
-        return stem
 
 
 def figures_of(groups: list[Group]) -> FigureSet:
@@ -69,8 +19,9 @@ def figures_of(groups: list[Group]) -> FigureSet:
         section = f"{dataset}, {modality}"
         _accuracy(figures, (dataset, modality), section, rows)
         _forgetting(figures, (dataset, modality), section, rows)
+        _representation(figures, (dataset, modality), section, rows)
         for name, runs in rows:
-            for add in (_matrix, _confusions, _losses):
+            for add in (_matrix, _confusions, _losses, _gradients, _similarity):
                 add(figures, (dataset, modality, name), f"{section}: {name}", runs)
     return figures
 
@@ -121,7 +72,7 @@ def _matrix(figures, parts, section, runs):
     title = f"Accuracy matrix, {parts[-1]}"
     matrix = statistics.accuracy_matrix(runs)
     alt = f"Test accuracy on each task after each step; after the last: {_listed(matrix[-1])} %."
-    draw = plots.draw_accuracy_matrix
+    draw = matrices.draw_accuracy_matrix
     figures.add((*parts, "accuracy-matrix"), section, title, alt, lambda: draw(title, _note([runs], ""), matrix))
 
 
@@ -132,7 +83,7 @@ def _confusions(figures, parts, section, runs):
     shares, names = statistics.class_confusion(runs), statistics.class_names(runs)
     title = f"Confusion between classes, {parts[-1]}"
     alt = f"Share of each true class taken for each class after the last step; {_worst(shares, names)}."
-    draw, note = plots.draw_class_confusion, _note([runs], "")
+    draw, note = matrices.draw_class_confusion, _note([runs], "")
     seen = statistics.classes_seen(runs[0])
     if seen is None or seen[-1] != len(shares):
         figures.skip("confusion between tasks", "its arguments do not tell the classes of each step", parts[-1])
@@ -145,7 +96,7 @@ def _task_confusion(figures, parts, section, runs):
     shares = statistics.task_confusion(runs)
     title = f"Confusion between tasks, {parts[-1]}"
     alt = f"Share of each task's clips taken for a class of each task; of its own: {_listed(shares.diagonal())} %."
-    draw = plots.draw_task_confusion
+    draw = matrices.draw_task_confusion
     figures.add((*parts, "confusion-tasks"), section, title, alt, lambda: draw(title, _note([runs], ""), shares))
 
 
@@ -158,6 +109,44 @@ def _losses(figures, parts, section, runs):
     alt = f"Loss terms over the epochs of all steps: {', '.join(terms)}."
     note = _note([runs], "bands")
     figures.add((*parts, "losses"), section, title, alt, lambda: plots.draw_losses(title, note, terms))
+
+
+def _gradients(figures, parts, section, runs):
+    panels = {
+        label: terms
+        for label, kind in (("Length of the gradient", GRADIENT_NORM), ("Cosine to the rest", GRADIENT_COSINE))
+        if (terms := statistics.gradients_over_epochs(runs, kind))
+    }
+    if panels:
+        title = f"Gradients of loss terms, {parts[-1]}"
+        terms = ", ".join(next(iter(panels.values())))
+        alt = f"Length and direction of the gradient of each loss term over epochs: {terms}."
+        note = _note([runs], "bands")
+        draw = plots.draw_gradients
+        figures.add((*parts, "gradients"), section, title, alt, lambda: draw(title, note, panels), gradients.READING)
+
+
+def _representation(figures, parts, section, rows):
+    kept = representation.with_features(rows)
+    if kept:
+        title = f"Features of the test clips, {section}"
+        alt = f"Drift of class means, spread within classes, purity and similarity over steps of {_names(kept)}."
+        curves, note = representation.curves(kept), _note([runs for _, runs in kept], "bands")
+        draw, reading = plots.draw_measures, representation.READING
+        figures.add((*parts, "features"), section, title, alt, lambda: draw(title, note, curves), reading)
+
+
+def _similarity(figures, parts, section, runs):
+    if representation.with_features([("", runs)]):
+        title = f"Similarity of features between steps, {parts[-1]}"
+        matrix = representation.similarity_matrix(runs)
+        alt = f"Linear CKA between the features after any two steps; of the last: {_listed(matrix[-1])}."
+        draw, reading = matrices.draw_similarity, "Dark: the features of the clips that both steps test tell the same."
+        figures.add((*parts, "cka"), section, title, alt, lambda: draw(title, _note([runs], ""), matrix), reading)
+
+
+def _names(groups):
+    return ", ".join(name for name, _ in groups)
 
 
 def _worst(shares, names):

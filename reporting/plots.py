@@ -1,17 +1,18 @@
-"""Curves (accuracy over steps, forgetting per task, loss terms over epochs) and matrices (accuracy, confusion)."""
+"""Curves: accuracy over steps, forgetting per task, loss terms and their gradients over epochs, measures over steps."""
 
 import math
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from reporting.style import SHADES, curve_style, new_figure, wrapped
+from reporting.style import curve_style, new_figure, wrapped
 
 MOST_CURVES = 9
 MOST_TICKS = 12
 LEGEND_WIDTH = 34
+LEAST_LENGTH = 1e-4  # of a gradient that is drawn, relative to the longest
 
 
 def draw_accuracy(title: str, note: str, curves: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]) -> Figure:
@@ -66,17 +67,85 @@ def draw_losses(
 ) -> Figure:
     """A panel per loss term over the epochs of all steps; ``terms`` is {name: (epoch, mean, spread, step starts)}."""
     figure, panels = _panels(title, note, list(terms), sharex=True)
-    for axes, (epoch, mean, spread, starts) in zip(panels, terms.values(), strict=True):
-        alone = {"marker": "o", "markersize": 2.5} if len(epoch) <= 40 else {}
-        # Cut where steps begin: no line runs from one step into the next.
-        for part in np.split(np.arange(len(epoch)), np.searchsorted(epoch, starts[1:])):
-            axes.plot(epoch[part], mean[part], color=curve_style(0)["color"], **alone)
-            _band(axes, epoch[part], mean[part], spread[part], curve_style(0)["color"])
-        for start in starts[1:]:
-            axes.axvline(start - 0.5, color="0.5", linewidth=0.8, linestyle=":")
-        axes.set(xlabel="Epoch, over all steps", ylabel="Loss")
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    for axes, values in zip(panels, terms.values(), strict=True):
+        alone = {"marker": "o", "markersize": 2.5} if len(values[0]) <= 40 else {}
+        _draw_epochs(axes, values, {"color": curve_style(0)["color"], **alone})
+        _label_epochs(axes, values[-1], "Loss")
     return figure
+
+
+def draw_gradients(
+    title: str, note: str, panels: dict[str, dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]]
+) -> Figure:
+    """A panel for each of ``panels``, {what is drawn: terms as of ``draw_losses``}, with a curve for each loss term."""
+    names = list(dict.fromkeys(name for terms in panels.values() for name in terms))
+    longest = max(min(len(name), LEGEND_WIDTH) for name in names)
+    figure = new_figure(4.2 * len(panels) + 0.6 + 0.07 * longest, 3.4)
+    shown = figure.subplots(1, len(panels), squeeze=False, sharex=True)[0]
+    for axes, (label, terms) in zip(shown, panels.items(), strict=True):
+        for name, values in terms.items():
+            _draw_epochs(axes, values, curve_style(names.index(name)) | {"markersize": 3})
+        highest = max(values[1].max() for values in terms.values())
+        if all((values[1] > 0).all() for values in terms.values()):
+            # What is smaller than that is round-off, as of a teacher that nothing has departed from yet.
+            axes.set(yscale="log", ylim=(LEAST_LENGTH * highest, 2 * highest))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        else:
+            axes.axhline(0, color="0.4", linewidth=0.8)
+        _label_epochs(axes, next(iter(terms.values()))[-1], label)
+    figure.suptitle(wrapped(title, 90), fontsize="medium")
+    _name_curves(figure, names)
+    foot(figure, note)
+    return figure
+
+
+def draw_measures(
+    title: str, note: str, curves: dict[str, dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]]
+) -> Figure:
+    """A panel for each measure, a curve for each row; ``curves`` is {measure: {row: (step, mean, spread)}}."""
+    names = list(dict.fromkeys(name for of_measure in curves.values() for name in of_measure))
+    longest = max(min(len(name), LEGEND_WIDTH) for name in names)
+    columns = min(2, len(curves))
+    height = max(0.5 + 2.3 * math.ceil(len(curves) / columns), 0.6 + 0.17 * len(names))
+    figure = new_figure(3 * columns + 0.6 + 0.07 * longest, height)
+    panels = list(figure.subplots(math.ceil(len(curves) / columns), columns, squeeze=False).flat)
+    for axes in panels[len(curves) :]:
+        axes.remove()
+    for axes, (label, of_measure) in zip(panels, curves.items(), strict=False):
+        for name, (step, mean, spread) in of_measure.items():
+            look = curve_style(names.index(name)) | {"markersize": 4}
+            axes.plot(step, mean, **look)
+            _band(axes, step, mean, spread, look["color"])
+        axes.set(xlabel="After step", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(MOST_TICKS // 2, integer=True))
+    figure.suptitle(wrapped(title, 30 * columns), fontsize="medium")
+    _name_curves(figure, names)
+    foot(figure, note)
+    return figure
+
+
+def _name_curves(figure, names):
+    """A legend of the curves of several panels: curve i looks like ``curve_style(i)``."""
+    lines = [Line2D([], []) for _ in names]
+    for index, line in enumerate(lines):
+        line.set(**curve_style(index))
+    labels = [wrapped(name, LEGEND_WIDTH) for name in names]
+    figure.legend(lines, labels, loc="outside right upper", handlelength=3.2)
+
+
+def _draw_epochs(axes, values, look):
+    """``values`` over epochs, cut where steps begin: no line runs from one step into the next."""
+    epoch, mean, spread, starts = values
+    for part in np.split(np.arange(len(epoch)), np.searchsorted(epoch, starts[1:])):
+        axes.plot(epoch[part], mean[part], **look)
+        _band(axes, epoch[part], mean[part], spread[part], look["color"])
+
+
+def _label_epochs(axes, starts, label):
+    for start in starts[1:]:
+        axes.axvline(start - 0.5, color="0.5", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="Epoch, over all steps", ylabel=label)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
 def _draw_curve(axes, curve, look):
@@ -121,7 +190,7 @@ def _panels(title, note, names, **shared):
         axes.set_title(wrapped(name, 30), fontsize="small")
         axes.tick_params(labelbottom=True, labelleft=True)
     figure.suptitle(wrapped(title, 30 * columns), fontsize="medium")
-    _foot(figure, note)
+    foot(figure, note)
     return figure, panels[: len(names)]
 
 
@@ -132,11 +201,11 @@ def _with_room_for_legend(title, note, names, width):
     figure = new_figure(width + 0.6 + 0.07 * longest, max(3.4, 0.6 + 0.17 * lines))
     axes = figure.subplots()
     axes.set_title(wrapped(title, round(11 * width)), fontsize="medium")
-    _foot(figure, note)
+    foot(figure, note)
     return figure, axes
 
 
-def _foot(figure, note):
+def foot(figure: Figure, note: str):
     """The line below everything, in small type."""
     figure.supxlabel(wrapped(note, int(15 * figure.get_figwidth())), fontsize="small", color="0.3")
 
@@ -146,73 +215,3 @@ def _ticks(axes, values, most):
         axes.set_xticks(list(values))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(most, integer=True))
-
-
-MOST_NUMBERS = 16  # rows of a matrix up to which each cell has its number
-MOST_NAMES = 160  # classes up to which each has its name
-LONGEST_NAME = 32
-
-
-def draw_accuracy_matrix(title: str, note: str, matrix: np.ndarray) -> Figure:
-    """``matrix`` (steps, steps) in per cent: row after step t, column task j; empty where NaN."""
-    steps = [str(step) for step in range(len(matrix))]
-    return _draw(title, note, matrix, steps, "Task", "After step", "Test accuracy (%)", zeros=True)
-
-
-def draw_task_confusion(title: str, note: str, shares: np.ndarray) -> Figure:
-    """``shares`` (tasks, tasks) in per cent of a row: true task, predicted task."""
-    tasks = [str(task) for task in range(len(shares))]
-    labels = "Task of the predicted class", "Task of the true class"
-    return _draw(title, note, shares, tasks, *labels, "Share of the row (%)")
-
-
-def draw_class_confusion(title: str, note: str, shares: np.ndarray, names: list[str]) -> Figure:
-    """``shares`` (classes, classes) in per cent of a row: true class, predicted class, in class order."""
-    short = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
-    return _draw(title, note, shares, short, "Predicted class", "True class", "Share of the row (%)")
-
-
-def _draw(title, note, matrix, names, x_label, y_label, unit, zeros=False):
-    side = _side(len(matrix), max(map(len, names)))
-    figure = new_figure(1.08 * side + 0.7, side)
-    axes = figure.subplots()
-    image = axes.imshow(matrix, SHADES, vmin=0, vmax=100, interpolation="none")
-    figure.colorbar(image, ax=axes, label=unit, shrink=0.8 if side < 8 else 0.5)
-    if len(matrix) <= MOST_NUMBERS:
-        _write_numbers(axes, matrix, zeros)
-    _name_cells(axes, names)
-    axes.grid(visible=False)
-    axes.set(xlabel=x_label, ylabel=y_label)
-    figure.suptitle(wrapped(title, int(11 * side)), fontsize="medium")
-    _foot(figure, note)
-    return figure
-
-
-def _side(count, longest):
-    """Inches of a figure with ``count`` rows whose names, of up to ``longest`` characters, stay apart."""
-    return 1.6 + 0.05 * longest + max(2.2, (0.38 if count <= MOST_NUMBERS else 0.115) * min(count, MOST_NAMES))
-
-
-def _write_numbers(axes, matrix, zeros):
-    for (row, column), value in np.ndenumerate(matrix):
-        # In a confusion most cells are empty; a task that is forgotten altogether says so with its 0.
-        if value > 0 or (value == 0 and zeros):
-            colour = "white" if value > 60 else "black"
-            axes.text(
-                column,
-                row,
-                f"{value:.0f}",
-                ha="center",
-                va="center",
-                color=colour,
-                fontsize=matplotlib.rcParams["xtick.labelsize"],
-            )
-
-
-def _name_cells(axes, names):
-    every = -(-len(names) // MOST_NAMES)
-    places = range(0, len(names), every)
-    upright = max(map(len, names)) <= 2
-    size = matplotlib.rcParams["xtick.labelsize"] if len(names) <= MOST_NUMBERS else 7
-    axes.set_xticks(places, [names[place] for place in places], rotation=0 if upright else 90, fontsize=size)
-    axes.set_yticks(places, [names[place] for place in places], fontsize=size)

@@ -5,7 +5,7 @@ A group is a list of runs that differ in the seed alone. Shares are in per cent.
 
 import numpy as np
 
-from engine.run_files import RunResults, read_losses
+from engine.run_files import RunResults, read_epochs, read_losses
 from engine.scores import read_scores
 
 # Mean and sample standard deviation over seeds (0 for one), arrays of one shape.
@@ -102,10 +102,22 @@ def losses_over_epochs(runs: list[RunResults]) -> dict[str, tuple[np.ndarray, np
     ``epoch`` counts on through the steps, ``step starts`` are the epochs with which steps begin. Mean and sample
     standard deviation (0 for one) are over the seeds that have the epoch.
     """
-    seeds = [read_losses(run.folder) for run in runs]
+    return _over_epochs([read_losses(run.folder) for run in runs], "")
+
+
+def gradients_over_epochs(
+    runs: list[RunResults], kind: str
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """The same of what ``--probe_gradients`` wrote; ``kind``: GRADIENT_NORM or GRADIENT_COSINE of engine.run_files."""
+    return _over_epochs([read_epochs(run.folder) for run in runs], kind)
+
+
+def _over_epochs(seeds, prefix):
+    """Those of the values of ``seeds`` whose names begin with ``prefix``, which is left out of them."""
     starts = _step_starts(seeds)
-    terms = list(dict.fromkeys(term for losses in seeds for term in losses))
-    return {term: (*_average([losses.get(term, {}) for losses in seeds], starts), starts) for term in terms}
+    names = list(dict.fromkeys(name for values in seeds for name in values if name.startswith(prefix)))
+    averages = {name: _average([values.get(name, {}) for values in seeds], starts) for name in names}
+    return {name.removeprefix(prefix): (*average, starts) for name, average in averages.items()}
 
 
 def _step_starts(seeds):

@@ -115,7 +115,7 @@ def curve_style(index: int) -> dict[str, str]:
 
 def wrapped(text: str, width: int = 60) -> str:
     """``text`` in lines of at most ``width`` characters."""
-    return "\n".join(textwrap.wrap(text, width)) or text
+    return "\n".join(textwrap.wrap(text, width, break_on_hyphens=False)) or text
 
 
 @contextlib.contextmanager

@@ -14,9 +14,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tqdm import tqdm
 
 from reporting.classes import error_tables
-from reporting.figures import FigureSpec, figures_of
+from reporting.figure_set import FigureSpec
+from reporting.figures import figures_of
+from reporting.gradients import READING as READING_GRADIENTS
+from reporting.gradients import gradients
 from reporting.layouts import method_tables, option_tables, summary_tables
 from reporting.provenance import Provenance, provenance
+from reporting.representation import READING as READING_FEATURES
+from reporting.representation import representations
 from reporting.runs import Group
 from reporting.style import FORMATS, figure_style, missing_glyphs, render, save
 from reporting.table_formats import spans
@@ -31,15 +36,28 @@ COUNTED = (
     " several seeds: mean and sample standard deviation. All in per cent."
 )
 
+READING = {
+    "paired": "A difference counts where its interval leaves out 0: seeds alone hardly make one so large.",
+    "summary": (
+        "Where the task-aware accuracy is much above the last, clips are confused with other tasks; where it is low"
+        " itself, their classes were forgotten."
+    ),
+    "errors": (
+        "Errors within a task are of look-alikes, errors between tasks of forgetting; towards newest above 0: the"
+        " classifier prefers the newest classes."
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Section:
-    """What stands under one heading; figures with their SVG."""
+    """What stands under one heading; ``reading``: a sentence on how to read it; figures with their SVG."""
 
     heading: str
     tables: list[Table] = field(default_factory=list)
     figures: list[tuple[FigureSpec, bytes]] = field(default_factory=list)
     provenance: list[Provenance] = field(default_factory=list)
+    reading: str = ""
 
 
 def page(title: str, summary: str, sections: list[Section], notes: list[str]) -> str:
@@ -95,7 +113,7 @@ def write_report(
             drawn.append((spec, files["svg"]))
     lines = specs.skipped_lines() + glyphs
     if html is not None:
-        sections = _tables(groups, comparison)
+        sections = _tables(groups, [group for group in finished if group[1]], comparison)
         for heading, pairs in groupby(drawn, key=lambda pair: pair[0].section):
             sections.append(Section(heading, figures=list(pairs)))
         sections.append(Section("Runs", provenance=provenance(groups)))
@@ -109,15 +127,17 @@ def write_report(
     return lines
 
 
-def _tables(groups, comparison):
-    """The Sections of tables that there are."""
+def _tables(groups, finished, comparison):
+    """The Sections of tables that there are; ``finished``: those of ``groups`` with finished runs, and these alone."""
     sections = [
         Section("Methods", method_tables(groups)),
-        Section("Compared in pairs", list(comparison)),
-        Section("Accuracy, forgetting, cost", summary_tables(groups)),
+        Section("Compared in pairs", list(comparison), reading=READING["paired"]),
+        Section("Accuracy, forgetting, cost", summary_tables(groups), reading=READING["summary"]),
         Section("Options of a method", option_tables(groups)),
         Section("Accuracy after each step", [steps_table(groups)]),
-        Section("Errors and ages", error_tables(groups)),
+        Section("Errors and ages", error_tables(groups), reading=READING["errors"]),
+        Section("Features of the network", representations(finished), reading=READING_FEATURES),
+        Section("Gradients of loss terms", gradients(finished), reading=READING_GRADIENTS),
     ]
     return [section for section in sections if section.tables]
 

@@ -28,6 +28,8 @@ USED_BY = {
     ("--exemplar_batch_size", "9"): PAIRED,
     ("--variant", "corrected"): REPLAYING,
 }
+# Flags that change no run, but what it keeps.
+KEEPING = {("--probe_gradients", "5"): IN_EPOCHS, ("--save_features",): IN_EPOCHS - {"cign"}}
 
 
 def chosen(*flags):
@@ -42,6 +44,14 @@ def test_a_shared_flag_names_the_runs_of_the_methods_that_use_it(flag):
         args, learner = chosen("--method", method, *flag)
         assert (flag[0] in args.left_out) == (method not in USED_BY[flag]), method
         assert (run_path(args, learner) == plain) == (method not in USED_BY[flag]), method
+
+
+@pytest.mark.parametrize("flag", KEEPING, ids=" ".join)
+def test_a_flag_that_keeps_more_is_left_out_where_there_is_nothing_to_keep(flag):
+    for method in {*IN_EPOCHS, "analytic"}:
+        args, learner = chosen("--method", method, *flag)
+        assert (flag[0] in args.left_out) == (method not in KEEPING[flag]), method
+        assert run_path(args, learner) == run_path(*chosen("--method", method))
 
 
 def test_the_closed_form_of_a_trained_network_has_epochs():

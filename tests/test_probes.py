@@ -113,8 +113,3 @@ def test_gradients_of_a_network_are_those_that_autograd_gives_the_whole_loss(tmp
         cosine = float(F.cosine_similarity(gradient, rest, dim=0))
         if gradient.norm() > 1e-6:
             assert values[f"gradient_cosine/{name}"] == pytest.approx(cosine, abs=1e-5)
-
-
-def test_a_method_without_epochs_has_no_gradients(tmp_path):
-    tiny.make(tmp_path)
-    assert "no epochs" in tiny.refused(tmp_path, "--probe_gradients", "1", method="analytic")
