@@ -29,7 +29,7 @@ from engine.tasks import make_tasks
 from features.cache import CacheOptions
 from model.network import PRECISIONS
 from reporting.tables import results_rows, text_table
-from utils.devices import Group, check_precision, choose_precision, make_deterministic, memory_errors
+from utils.devices import Group, check_precision, choose_precision, emulates_bf16, make_deterministic, memory_errors
 from utils.errors import command
 from utils.seeding import seed_everything
 
@@ -49,6 +49,8 @@ def main(arguments=None):
     check_resolved(args, method)
     method.check_tasks(args, tasks)
     setup_logging(group.is_main)
+    if args.precision == "bf16" and emulates_bf16(device):
+        logger.warning("this processor has no instructions for bfloat16: --precision fp32 is faster here")
     folder = RunFolder(args, method, group.is_main)
     results = finished(args, method, device, folder) or train(args, method, tasks, device, group, folder)
     report_run(args, results)

@@ -26,8 +26,8 @@ def hollow(tmp_path_factory):
     """Runs a command of Python's on the stand-in, and returns what it printed."""
     launcher, folder = shared("tools", "hollow_cuda", "hollow"), tmp_path_factory.mktemp("hollow")
 
-    def run(*arguments, fresh=""):
-        environment = os.environ | {"HOLLOW_OUT": str(folder), "OMP_NUM_THREADS": "1"}
+    def run(*arguments, fresh="", **more):
+        environment = os.environ | {"HOLLOW_OUT": str(folder), "OMP_NUM_THREADS": "1"} | more
         environment |= {"TRITON_CACHE_DIR": str(folder / f"triton{fresh}"), "PYTHONPATH": str(REPO)}
         command = [launcher, sys.executable, *arguments]
         done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, check=False)
@@ -66,6 +66,23 @@ def test_a_run_launches_the_same_binaries_whatever_was_compiled_before(hollow):
     after_others = hollow("-m", "tests.helpers.kernel_hashes", "8x4x768", "3x7x20", fresh="-used")
     assert len(fresh.split()) == 4  # forward and backward, with and without a teacher
     assert after_others == fresh
+
+
+RING = """
+import torch
+from features import transfer
+transfer.PIECE_BYTES = 4096
+rows = torch.randn(100, 4, 8)
+ring = transfer.PinnedRing(torch.device("cuda:0"), (4, 8), torch.float32)
+for _ in range(3):
+    arriving = ring.send(100, lambda some, piece: piece.copy_(rows[some.start : some.stop]), torch.float32)
+    assert (arriving(range(10, 60)).cpu() == rows[10:60]).all() and (arriving(range(100)).cpu() == rows).all()
+print(ring.rows, len(ring.pieces))
+"""
+
+
+def test_rows_reach_the_device_through_a_few_pinned_pieces_whatever_their_number(hollow):
+    assert hollow("-c", RING, HOLLOW_KEEP="1").split() == ["32", "4"]
 
 
 def test_profiler_traces_are_counted_as_the_host_sees_them():

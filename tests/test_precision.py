@@ -32,6 +32,14 @@ def test_a_cpu_computes_in_float32(tmp_path):
     assert read_results(str(tmp_path / "run" / RESULTS)).arguments["precision"] == "fp32"
 
 
+@pytest.mark.parametrize("has_instructions", [True, False])
+def test_bfloat16_on_a_processor_without_it_is_said_to_be_slow(tmp_path, has_instructions):
+    tiny.make(tmp_path)
+    with patch.object(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has_instructions):
+        printed, _ = tiny.train(tmp_path, "fine_tuning", "--precision", "bf16", "--modality", "audio-visual")
+    assert ("--precision fp32 is faster here" in printed) == (not has_instructions)
+
+
 def test_results_in_tf32_are_no_repetition_of_those_in_float32(tmp_path):
     tiny.make(tmp_path)
     _, results = tiny.train(tmp_path, "fine_tuning")

@@ -67,6 +67,11 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise InputError(f"--precision tf32: a format of GPUs, this run is on {device}; use fp32 or bf16")
 
 
+def emulates_bf16(device: torch.device) -> bool:
+    """Whether ``device`` is a CPU without instructions for bfloat16, whose products then are slower than in float32."""
+    return device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 @contextlib.contextmanager
 def memory_errors(cure: str) -> Iterator[None]:
     """Let running out of memory, on a GPU or in main memory, end in an InputError with the ``cure``."""
