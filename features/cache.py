@@ -6,7 +6,6 @@ Where they come from changes nothing but the time: every tier gives the same val
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -129,22 +128,25 @@ class TokenCache:
         host = self.caches.get("host")
         if host is not None and host.holds(clips):
             return self._to_device(len(clips), lambda rows, piece: host.copy(clips[rows.start : rows.stop], piece))
-        return self._to_device(len(clips), lambda rows, piece: self._read_into(clips[rows.start : rows.stop], piece))
+        return self._from_file(clips)
 
     def read_parts(self, parts: list[np.ndarray], progress: Callable, bring: bool) -> Iterator[torch.Tensor]:
         """The tokens of each of ``parts`` in turn, which threads read ahead; ``bring``: on to the GPU."""
+        if bring:
+            for clips in progress(parts):
+                yield self._from_file(clips)(range(len(clips)))
+            return
         read = in_turn(self.read, parts, self.threads, max(ITEMS_AHEAD, self.num_workers))
         for _, values in zip(progress(parts), read, strict=True):
-            if bring:
-                arriving = self._to_device(len(values), partial(_copy_rows, values))
-                yield arriving(range(len(values)))
-            else:
-                yield values
+            yield values
+
+    def _from_file(self, clips):
+        return self._to_device(len(clips), lambda rows, piece: self._read_into(clips[rows.start : rows.stop], piece))
 
     def _to_device(self, count, fill):
         if self._ring is None:
             self._ring = PinnedRing(self.device, self.shape, self.stored)
-        return self._ring.send(count, fill, self.dtype)
+        return self._ring.send(count, fill, self.dtype, self.threads)
 
     def _cache(self, tier, needed):
         """The tier's cache, with room for ``needed`` clips: for all of the data set if they fit."""
@@ -213,7 +215,7 @@ class TierCache:
 
     def copy(self, clips: np.ndarray, out: torch.Tensor) -> None:
         """Write the features of ``clips``, all of which are held in main memory, to ``out`` (n, *shape) there."""
-        # By NumPy, in one thread: this runs beside the training, whose threads PyTorch would take for it.
+        # By NumPy, which starts no threads: this runs beside the training, whose own PyTorch would take for it.
         np.take(self.values.numpy(), self.row_of[clips], axis=0, out=out.numpy(), mode="clip")
 
     def _free_rows(self, count, keep):
@@ -224,10 +226,6 @@ class TierCache:
             self.row_of[held[: count - len(free)]] = -1
             free = np.setdiff1d(np.arange(self.capacity), self.row_of)
         return free[:count]
-
-
-def _copy_rows(values, rows, out):
-    out.copy_(values[rows.start : rows.stop])
 
 
 def num_threads(device: torch.device) -> int:

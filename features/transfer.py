@@ -56,21 +56,31 @@ class PinnedRing:
         row_bytes = dtype.itemsize * int(np.prod(shape))
         self.device, self.stream, self.lock = device, torch.cuda.Stream(device), threading.Lock()
         self.rows = max(1, PIECE_BYTES // row_bytes)  # in a piece
-        self.pieces = deque(
+        self.pieces = [
             (torch.empty((self.rows, *shape), dtype=dtype, pin_memory=True), torch.cuda.Event()) for _ in range(PIECES)
-        )
+        ]
 
-    def send(self, count: int, fill: Callable[[range, torch.Tensor], object], dtype: torch.dtype) -> Arriving:
-        """``count`` rows on their way; ``fill(rows, piece)`` writes some of them into a pinned piece (n, *shape)."""
+    def send(
+        self, count: int, fill: Callable[[range, torch.Tensor], object], dtype: torch.dtype, threads: Any = None
+    ) -> Arriving:
+        """``count`` rows on their way; ``fill(rows, piece)`` writes some of them into a pinned piece (n, *shape).
+
+        ``threads`` fill several pieces at a time.
+        """
+
+        def filled(task):
+            rows, (piece, copied) = task
+            copied.synchronize()
+            fill(rows, piece[: len(rows)])
+            return task
+
         with self.lock, torch.cuda.stream(self.stream):
             shape = self.pieces[0][0].shape[1:]
             values = torch.empty((count, *shape), dtype=dtype, device=self.device)
-            for start in range(0, count, self.rows):
-                rows = range(start, min(start + self.rows, count))
-                piece, copied = self.pieces[0]
-                self.pieces.rotate(-1)
-                copied.synchronize()
-                fill(rows, piece[: len(rows)])
+            starts = range(0, count, self.rows)
+            tasks = [(range(at, min(at + self.rows, count)), self.pieces[n % PIECES]) for n, at in enumerate(starts)]
+            # One piece fewer ahead than there are: the copy out of a piece has been asked for before it is filled anew.
+            for rows, (piece, copied) in in_turn(filled, tasks, threads, PIECES - 1):
                 # Its own type first: of two types, PyTorch would convert in main memory, and wait.
                 values[rows.start : rows.stop] = piece[: len(rows)].to(self.device, non_blocking=True)
                 copied.record(self.stream)

@@ -69,13 +69,14 @@ def test_a_run_launches_the_same_binaries_whatever_was_compiled_before(hollow):
 
 
 RING = """
+from concurrent.futures import ThreadPoolExecutor
 import torch
 from features import transfer
 transfer.PIECE_BYTES = 4096
 rows = torch.randn(100, 4, 8)
 ring = transfer.PinnedRing(torch.device("cuda:0"), (4, 8), torch.float32)
-for _ in range(3):
-    arriving = ring.send(100, lambda some, piece: piece.copy_(rows[some.start : some.stop]), torch.float32)
+for threads in (None, ThreadPoolExecutor(3), None, ThreadPoolExecutor(8)):
+    arriving = ring.send(100, lambda some, piece: piece.copy_(rows[some.start : some.stop]), torch.float32, threads)
     assert (arriving(range(10, 60)).cpu() == rows[10:60]).all() and (arriving(range(100)).cpu() == rows).all()
 print(ring.rows, len(ring.pieces))
 """
