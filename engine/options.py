@@ -64,7 +64,9 @@ def build_parser(method: type[Learner]) -> OneLineParser:
     _add_data(parser.add_argument_group("data"))
     _add_protocol(parser.add_argument_group("protocol"))
     _add_training(parser.add_argument_group("training"))
-    _add_output(parser.add_argument_group("device and output"))
+    output = parser.add_argument_group("device and output")
+    _add_device(output)
+    _add_output(output)
     method.add_options(parser.add_argument_group(f"{method.__name__} (options of the chosen --method)"))
     return parser
 
@@ -137,7 +139,7 @@ def _add_training(group):
     group.add_argument("--exemplar_batch_size", type=positive, default=128, help="exemplars beside each batch")
 
 
-def _add_output(group):
+def _add_device(group):
     group.add_argument("--device", default="auto", help="auto (CUDA when there), cpu, cuda or cuda:N")
     group.add_argument(
         "--precision",
@@ -147,10 +149,7 @@ def _add_output(group):
         "float32, on a GPU TF32 where the method has been shown to bear it",
     )
     group.add_argument(
-        "--device_cache",
-        default="auto",
-        metavar="GB",
-        help="memory for tokens on the device; auto: what is free",
+        "--device_cache", default="auto", metavar="GB", help="memory for tokens on the device; auto: what is free"
     )
     group.add_argument(
         "--host_cache", default="auto", metavar="GB", help="memory beside a GPU for tokens that do not fit; auto: half"
@@ -169,13 +168,14 @@ def _add_output(group):
         metavar="MINUTES",
         help="under torchrun: how much longer than ever before to wait for the other processes",
     )
+
+
+def _add_output(group):
     group.add_argument("--save_root", default=SAVE_ROOT, help="folder of all runs")
     group.add_argument("--run_dir", help="exactly this folder for this run; default: named by what defines the run")
     group.add_argument("--overwrite", action="store_true", help="start anew, and replace what is in the run's folder")
     group.add_argument("--no_scores", action="store_true", help="do not keep the scores of the test clips (scores/)")
-    group.add_argument(
-        "--save_features", action="store_true", help="keep the network's features of the test clips (features/)"
-    )
+    group.add_argument("--save_features", action="store_true", help="keep the network's features of the test clips")
     group.add_argument(
         "--probe_gradients",
         type=positive,

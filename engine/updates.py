@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from dataloader import Batch
+from engine.epoch_rows import GRADIENT_COSINE, GRADIENT_NORM
 from engine.epoch_state import Adam
-from engine.run_files import GRADIENT_COSINE, GRADIENT_NORM
 from engine.step_log import logger
 from engine.tasks import Task
 from utils.errors import first_line

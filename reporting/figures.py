@@ -2,7 +2,8 @@
 
 import os
 
-from engine.run_files import GRADIENT_COSINE, GRADIENT_NORM, RunResults, read_epochs
+from engine.epoch_rows import GRADIENT_COSINE, GRADIENT_NORM, read_epochs
+from engine.run_files import RunResults
 from reporting import gradients, matrices, plots, representation, statistics
 from reporting.figure_set import FigureSet
 from reporting.layouts import group_by, sort_rows

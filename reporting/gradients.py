@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from engine.run_files import GRADIENT_COSINE, GRADIENT_NORM, RunResults, read_epochs
+from engine.epoch_rows import GRADIENT_COSINE, GRADIENT_NORM, read_epochs
+from engine.run_files import RunResults
 from reporting.layouts import group_by
 from reporting.runs import Group, mean_and_spread
 from reporting.tables import Cell, Column, Table, cell

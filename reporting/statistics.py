@@ -5,7 +5,8 @@ A group is a list of runs that differ in the seed alone. Shares are in per cent.
 
 import numpy as np
 
-from engine.run_files import RunResults, read_epochs, read_losses
+from engine.epoch_rows import read_epochs, read_losses
+from engine.run_files import RunResults
 from engine.scores import read_scores
 
 # Mean and sample standard deviation over seeds (0 for one), arrays of one shape.
@@ -108,7 +109,7 @@ def losses_over_epochs(runs: list[RunResults]) -> dict[str, tuple[np.ndarray, np
 def gradients_over_epochs(
     runs: list[RunResults], kind: str
 ) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """The same of what ``--probe_gradients`` wrote; ``kind``: GRADIENT_NORM or GRADIENT_COSINE of engine.run_files."""
+    """The same of what ``--probe_gradients`` wrote; ``kind``: GRADIENT_NORM or GRADIENT_COSINE of engine.epoch_rows."""
     return _over_epochs([read_epochs(run.folder) for run in runs], kind)
 
 

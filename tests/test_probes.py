@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from engine import updates
+from engine.epoch_rows import read_epochs, read_losses
 from engine.registry import find_method, method_names
-from engine.run_files import read_epochs, read_losses
 from engine.updates import compare_gradients
 from tests.helpers import tiny
 from utils.seeding import random_state
