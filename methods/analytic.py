@@ -51,8 +51,15 @@ class Analytic(Learner):
             "--penalties",
             type=positive_number,
             nargs="+",
-            default=[0.25, 0.015625],
+            default=[0.25],
             help="ridge penalties to mix, where 1 counts as much as a clip",
+        )
+        group.add_argument(
+            "--rounds",
+            type=positive,
+            nargs="+",
+            default=[1, 3],
+            help="of ridge regression to mix, where each round penalises the distance from the one before",
         )
         group.add_argument("--heads", type=not_negative, default=4, help="closed-form attention heads over tokens")
         group.add_argument("--sharpness", type=not_negative_number, default=3.0, help="of the attention of the heads")
@@ -135,10 +142,11 @@ class Analytic(Learner):
             self.kept.pop(clip, None)
 
     def _solve(self, clips):
-        """Solve for all penalties, and mix the solutions as does best on the validation ``clips``."""
+        """Solve for all penalties and rounds, and mix the solutions as does best on the validation ``clips``."""
         penalties = [penalty * UNIT**2 for penalty in self.args.penalties]
+        rounds = sorted(set(self.args.rounds))
         features, label = self._features_and_labels(clips)
-        weights, self.mixture = self.ridge.solve(penalties, features, label, self._class_weight())
+        weights, self.mixture = self.ridge.solve(penalties, rounds, features, label, self._class_weight())
         self.weights = weights.float()
 
     def _new_ridge(self):
