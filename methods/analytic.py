@@ -25,7 +25,7 @@ from engine.step_log import StepLog
 from engine.tasks import Task
 from model.analytic_features import AnalyticFeatures
 from model.random_features import UNIT, RandomFeatures
-from model.ridge import RidgeMixture
+from model.ridge_mixture import RidgeMixture
 from utils.command_line import not_negative, not_negative_number, positive, positive_number
 
 CLASS_SIZE = 100  # clips of a class that count as much as without --balance
@@ -57,9 +57,8 @@ class Analytic(Learner):
         group.add_argument(
             "--rounds",
             type=positive,
-            nargs="+",
-            default=[1, 3],
-            help="of ridge regression to mix, where each round penalises the distance from the one before",
+            default=3,
+            help="of ridge regression, each of which penalises the distance from the one before; all are mixed",
         )
         group.add_argument("--heads", type=not_negative, default=4, help="closed-form attention heads over tokens")
         group.add_argument("--sharpness", type=not_negative_number, default=3.0, help="of the attention of the heads")
@@ -96,7 +95,7 @@ class Analytic(Learner):
         self.views = AnalyticFeatures(args.heads, args.sharpness, data.visual_shape, args.seed, device)
         self.trunk = None if args.analytic_trunk == "raw" else GradientLearner(args, data, device)
         self.expansions = []  # model.random_features.RandomFeatures of each view
-        self.ridge = self.weights = self.mixture = None
+        self.ridge = self.weights = self.offsets = self.mixture = None
         self.kept = {}  # clip -> its features
 
     def fit_task(self, task: Task, log: StepLog) -> None:
@@ -108,7 +107,7 @@ class Analytic(Learner):
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> torch.Tensor:
-        return self._features(batch).double() @ self.weights.double()
+        return self._features(batch).double() @ self.weights.double() + self.offsets
 
     def _fit_views(self, task, log, clips):
         """Measure scales and heads on the first step's clips; with a trunk, train the network too."""
@@ -144,9 +143,10 @@ class Analytic(Learner):
     def _solve(self, clips):
         """Solve for all penalties and rounds, and mix the solutions as does best on the validation ``clips``."""
         penalties = [penalty * UNIT**2 for penalty in self.args.penalties]
-        rounds = sorted(set(self.args.rounds))
         features, label = self._features_and_labels(clips)
-        weights, self.mixture = self.ridge.solve(penalties, rounds, features, label, self._class_weight())
+        weights, self.offsets, self.mixture = self.ridge.solve(
+            penalties, self.args.rounds, features, label, self._class_weight()
+        )
         self.weights = weights.float()
 
     def _new_ridge(self):
@@ -218,6 +218,7 @@ class Analytic(Learner):
             "views": self.views.state(),
             "trunk": self.trunk.state() if self.trunk else None,
             "weights": self.weights,
+            "offsets": self.offsets,
             "mixture": self.mixture,
         }
 
@@ -225,7 +226,8 @@ class Analytic(Learner):
         self.views.load_state(state["views"])
         if self.trunk:
             self.trunk.load_state(state["trunk"])
-        self.weights, self.mixture = state["weights"].to(self.device), state["mixture"]
+        self.weights, self.offsets = state["weights"].to(self.device), state["offsets"].to(self.device)
+        self.mixture = state["mixture"]
 
     def resume_state(self) -> dict:
         return self.ridge.state() if self.ridge else {"sums": []}

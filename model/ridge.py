@@ -1,14 +1,7 @@
-"""Ridge regression from sums of whole numbers: exact to the last bit, whatever order, batches and shards.
+"""Ridge regression from sums of whole numbers: exact to the last bit, whatever order, batches and shards."""
 
-``RidgeSums`` holds one regression, ``RidgeMixture`` one for each part of the features, and mixes their solutions.
-"""
-
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from scipy.linalg.lapack import dpotrf, dpotrs, dpstrf
-from scipy.optimize import nnls
 
 from utils.devices import Group
 from utils.errors import InputError
@@ -17,7 +10,6 @@ BLOCK = 32  # rows of the Gram matrix that are kept as one piece, up to its last
 TILE = 512  # rows of it that are computed at a time, a multiple of BLOCK
 ROWS = 512  # clips that are multiplied at a time
 EXACT = 2**24  # whole numbers up to this are exact in float32
-PRIOR = 0.1  # weight of all solutions counting the same, where 1 is that of the validation clips' scores of one class
 LOW_RANK = 0.2  # share of the width below which few rows are solved in their own number
 
 
@@ -25,21 +17,28 @@ class RidgeSums:
     """Rows ``phi`` (n, E) of whole numbers and their classes enter two sums, sum phi phi^T and, by class, sum phi.
 
     ``gram`` is the lower triangle of the first, in blocks of rows one after another, ``cross`` (E, classes) the second:
-    int32, or int64 from where 32 bits might not hold them. ``solve`` gives ridge regression of one-hot classes on all
-    rows, which is what ACIL (Zhuang et al., NeurIPS 2022) does recursively. The sums of two shards add up to those of
-    all rows, and a row can be taken out again.
+    int32, or int64 from where 32 bits might not hold them. ``sizes`` (classes,) int64 counts the rows. ``solve`` gives
+    ridge regression of one-hot classes on all rows, which is what ACIL (Zhuang et al., NeurIPS 2022) does recursively.
+    The sums of two shards add up to those of all rows, and a row can be taken out again.
     """
 
     def __init__(self, width: int, device: torch.device | str = "cpu"):
-        self.width, self.count = width, 0
+        self.width = width
         size = sum((stop - start) * stop for start, stop in self._blocks())
         self.gram = torch.zeros(size, dtype=torch.int32, device=device)
         self.cross = torch.zeros(width, 0, dtype=torch.int32, device=device)
+        self.sizes = torch.zeros(0, dtype=torch.int64, device=device)
+
+    @property
+    def count(self) -> int:
+        """Rows in all."""
+        return int(self.sizes.sum())
 
     def grow(self, num_classes: int) -> None:
         """Make room for ``num_classes`` classes in all."""
         more = self.cross.new_zeros(self.width, num_classes - self.cross.shape[1])
         self.cross = torch.cat((self.cross, more), 1)
+        self.sizes = torch.cat((self.sizes, self.sizes.new_zeros(more.shape[1])))
 
     def add(self, phi: torch.Tensor, label: torch.Tensor, sign: int = 1) -> None:
         """Take in rows ``phi`` (n, E) int16 of classes ``label`` (n,) int64; ``sign=-1`` takes them out again."""
@@ -52,9 +51,9 @@ class RidgeSums:
             for rows in tile.split(BLOCK):
                 piece = next(pieces)
                 piece += rows[:, : piece.shape[1]]
-        one_hot = torch.nn.functional.one_hot(label, self.cross.shape[1]).double()
-        self.cross += sign * (phi.T @ one_hot).to(self.cross.dtype)
-        self.count += sign * len(phi)
+        one_hot = torch.nn.functional.one_hot(label, self.cross.shape[1])
+        self.cross += sign * (phi.T @ one_hot.double()).to(self.cross.dtype)
+        self.sizes += sign * one_hot.sum(0)
 
     def merge(self, other: "RidgeSums") -> None:
         """Take in all rows of another shard."""
@@ -62,13 +61,13 @@ class RidgeSums:
         self._make_room(other.diagonal())
         self.gram += other.gram
         self.cross[:, : other.cross.shape[1]] += other.cross
-        self.count += other.count
+        self.sizes[: len(other.sizes)] += other.sizes
 
     def all_reduce(self, group: Group) -> None:
         """Add the rows of all processes of ``group`` ."""
         # In 64 bits: each part may fit 32 where the whole does not.
         self.gram, self.cross = group.sum(self.gram.long()), group.sum(self.cross.long())
-        self.count = int(group.sum(torch.tensor(self.count)))
+        self.sizes = group.sum(self.sizes)
 
     def diagonal(self) -> torch.Tensor:
         """Sums of the squares of each column, (E,) int64. No entry of either sum is larger than the largest."""
@@ -90,10 +89,8 @@ class RidgeSums:
         if self.width and int((self.diagonal() + squares).max()) >= 2**31:
             self.gram, self.cross = self.gram.long(), self.cross.long()
 
-    def solve(
-        self, penalty: float, rounds: Sequence[int] = (1,), class_weight: torch.Tensor | None = None
-    ) -> list[torch.Tensor]:
-        """Weights W (E, classes) float64 after each number of ``rounds``, which ascend.
+    def solve(self, penalty: float, rounds: int = 1, class_weight: torch.Tensor | None = None) -> list[torch.Tensor]:
+        """Weights W (E, classes) float64 after each of ``rounds``.
 
         The first round minimises |phi W - Y|^2 + penalty |W|^2 over all rows, Y one-hot. A further one penalises the
         distance from the weights before it instead of that from 0, which fits the rows more closely at the cost of a
@@ -102,21 +99,39 @@ class RidgeSums:
         ``class_weight`` (classes,): what each class's column of Y is multiplied by, by default 1. Raises InputError if
         the penalty is too small for the rows there are.
         """
-        target = self.cross.double()
-        if class_weight is not None:
-            target *= class_weight[: target.shape[1]]
+        target = self._target(class_weight)
         gram, basis = self._lower_triangle(), None
         if gram.device.type == "cpu" and self.count < LOW_RANK * self.width and self.diagonal().any():
             gram, target, basis = _low_rank(gram, target)
         inverse = _inverse(gram, penalty)
         if inverse is None:
             raise InputError(f"penalty {penalty:g}: too small for {self.count} clips; give a larger one")
-        solutions, weights = [], torch.zeros_like(target)
-        for number in range(1, max(rounds) + 1):
-            weights = inverse(target + penalty * weights)
-            if number in rounds:
-                solutions.append(weights if basis is None else basis @ weights)
-        return solutions
+        solutions = [inverse(target)]
+        for _ in range(rounds - 1):
+            solutions.append(inverse(target + penalty * solutions[-1]))
+        return solutions if basis is None else [basis @ weights for weights in solutions]
+
+    def discriminants(
+        self, weights: torch.Tensor, class_weight: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Linear discriminants, (E, classes) and their offsets (classes,), from ``solve``'s ``weights`` of one round.
+
+        With N the rows of each class, G and Q the sums, Q N^-1 the means of classes and S = G - Q N^-1 Q^T the scatter
+        within them, discriminants are D = (S + penalty)^-1 Q N^-1 with offsets -1/2 diag(N^-1 Q^T D). S differs from G
+        in as many directions as there are classes, so that by Woodbury's identity D = W (N - Q^T W)^-1: no other factor
+        than that of W = (G + penalty)^-1 Q. Means over the classes, which decide nothing, are taken off.
+        """
+        target, sizes = self._target(class_weight), self.sizes.double()
+        if class_weight is not None:
+            sizes = sizes * class_weight[: len(sizes)].square()
+        along = target.T @ weights
+        inverse = torch.linalg.inv(torch.diag(sizes) - along)
+        directions, offsets = weights @ inverse, -(along @ inverse).diagonal() / (2 * sizes)
+        return directions - directions.mean(1, keepdim=True), offsets - offsets.mean()
+
+    def _target(self, class_weight):
+        target = self.cross.double()
+        return target if class_weight is None else target * class_weight[: target.shape[1]]
 
     def _lower_triangle(self):
         """The Gram matrix (E, E) float64; what stands above the diagonal means nothing."""
@@ -126,11 +141,11 @@ class RidgeSums:
         return lower
 
     def state(self) -> dict:
-        return {"gram": self.gram, "cross": self.cross, "count": self.count}
+        return {"gram": self.gram, "cross": self.cross, "sizes": self.sizes}
 
     def load_state(self, state: dict) -> None:
         device = self.gram.device
-        self.gram, self.cross, self.count = state["gram"].to(device), state["cross"].to(device), state["count"]
+        self.gram, self.cross, self.sizes = (state[name].to(device) for name in ("gram", "cross", "sizes"))
 
 
 def _product(left, right):
@@ -169,81 +184,3 @@ def _low_rank(gram, cross):
     basis = torch.empty_like(lower)
     basis[order] = lower
     return lower.T @ lower, torch.linalg.solve_triangular(lower[:rank], cross[order[:rank]], upper=False), basis
-
-
-class RidgeMixture:
-    """Features (n, E) are cut into parts of ``widths``; each part has its own sums and its own regressions."""
-
-    def __init__(self, widths: list[int], device: torch.device | str = "cpu"):
-        self.widths = list(widths)
-        self.sums = [RidgeSums(width, device) for width in self.widths]
-
-    def grow(self, num_classes: int) -> None:
-        """Make room for ``num_classes`` classes in all."""
-        for sums in self.sums:
-            sums.grow(num_classes)
-
-    def add(self, features: torch.Tensor, label: torch.Tensor, sign: int = 1) -> None:
-        """Take in rows (n, E) int16 of classes ``label`` (n,), or with ``sign=-1`` take them out again."""
-        for sums, part in zip(self.sums, features.split(self.widths, 1), strict=True):
-            sums.add(part, label, sign)
-
-    def merge(self, other: "RidgeMixture") -> None:
-        """Take in all rows of another shard."""
-        for sums, more in zip(self.sums, other.sums, strict=True):
-            sums.merge(more)
-
-    def all_reduce(self, group: Group) -> None:
-        """Add the rows of all processes of ``group`` ."""
-        for sums in self.sums:
-            sums.all_reduce(group)
-
-    def solve(
-        self,
-        penalties: Sequence[float],
-        rounds: Sequence[int],
-        features: torch.Tensor,
-        label: torch.Tensor,
-        class_weight: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights (E, classes) float64, and how much each solution counts, (parts, penalties x rounds) float64.
-
-        Every part is solved for every penalty, in units of a squared entry of the features, and number of ``rounds``,
-        and the solutions are mixed as does best on the validation clips' ``features`` (n, E) of classes ``label`` (n,).
-        ``class_weight`` (all classes,): what the one-hot targets are multiplied by. Raises InputError if a penalty is
-        too small.
-        """
-        solutions, scores = [], []
-        for sums, part in zip(self.sums, features.split(self.widths, 1), strict=True):
-            each = [sums.solve(penalty * sums.width, rounds, class_weight) for penalty in penalties]
-            solutions.append(sum(each, []))
-            scores += [(part.double() @ weights).cpu().numpy() for weights in solutions[-1]]
-        mixture = mixture_weights(np.stack(scores), label.cpu().numpy()).reshape(len(self.sums), -1)
-        mixed = [
-            sum(float(share) * weights for share, weights in zip(shares, each, strict=True))
-            for shares, each in zip(mixture, solutions, strict=True)
-        ]
-        return torch.cat(mixed), torch.from_numpy(mixture)
-
-    def state(self) -> dict:
-        return {"sums": [sums.state() for sums in self.sums]}
-
-    def load_state(self, state: dict) -> None:
-        for sums, saved in zip(self.sums, state["sums"], strict=True):
-            sums.load_state(saved)
-
-
-def mixture_weights(scores: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Weights (K,) float64, none negative, with which ``scores`` (K, n, classes) add up nearest to one-hot ``label``.
-
-    Least squares (Breiman, Stacked Regressions, 1996) with a penalty on the distance from equal weights of sum 1, so
-    that few clips do not decide alone.
-    """
-    count, clips, classes = scores.shape
-    columns = scores.reshape(count, -1)
-    products = columns @ columns.T
-    penalty = max(PRIOR * np.trace(products) / (count * classes), np.finfo(float).tiny)
-    target = scores[:, np.arange(clips), label].sum(1)
-    # |A w - b|^2 + penalty |w - 1/K|^2 by the Cholesky factor of its normal equations.
-    factor = np.linalg.cholesky(products + penalty * np.eye(count))
-    return nnls(factor.T, np.linalg.solve(factor, target + penalty / count))[0]

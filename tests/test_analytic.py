@@ -15,7 +15,8 @@ from features.tokens import Tokens
 from methods.analytic import CLASS_SIZE
 from model.analytic_features import DIRECTIONS, AnalyticFeatures, Scale, TokenPooling
 from model.random_features import UNIT, RandomFeatures, hadamard
-from model.ridge import RidgeMixture, RidgeSums, mixture_weights
+from model.ridge import RidgeSums
+from model.ridge_mixture import RidgeMixture, mixture_of_both, mixture_weights
 from tests.helpers import tiny
 from tests.test_tiers import torchrun
 from utils.errors import InputError
@@ -38,7 +39,11 @@ def sums_of(parts, width=WIDTH):
 
 
 def equal(sums, others):
-    return torch.equal(sums.gram, others.gram) and torch.equal(sums.cross, others.cross) and sums.count == others.count
+    return (
+        torch.equal(sums.gram, others.gram)
+        and torch.equal(sums.cross, others.cross)
+        and torch.equal(sums.sizes, others.sizes)
+    )
 
 
 def test_the_solution_is_scikit_learns():
@@ -125,8 +130,8 @@ def test_each_round_penalises_the_distance_from_the_one_before(count):
         rest = Ridge(alpha=700, fit_intercept=False).fit(phi, one_hot - phi @ weights)
         weights = weights + torch.from_numpy(rest.coef_.T)
         expected.append(weights)
-    solutions = sums_of([(phi.short(), label)]).solve(700, [1, 3])
-    for found, each in zip(solutions, [expected[0], expected[2]], strict=True):
+    solutions = sums_of([(phi.short(), label)]).solve(700, rounds=3)
+    for found, each in zip(solutions, expected, strict=True):
         np.testing.assert_allclose(found, each, rtol=1e-8, atol=1e-12)
 
 
@@ -142,15 +147,61 @@ def test_a_penalty_that_is_too_small():
         sums.solve(1e-300)
 
 
+@pytest.mark.parametrize("count", [30, 60])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_discriminants_are_those_of_the_scatter_within_classes(count, weighted):
+    """Read off from ridge regression, they are those that the scatter gives itself."""
+    phi, label = rows(count, width=40)
+    weight = torch.linspace(1, 2, CLASSES).double() if weighted else torch.ones(CLASSES).double()
+    sums = sums_of([(phi, label)], 40)
+    directions, offsets = sums.discriminants(sums.solve(700, class_weight=weight)[0], weight)
+    # The sums are of features as they are; with --balance they come multiplied by the root of their weight.
+    phi, scaled = phi.double(), phi.double()
+    if weighted:
+        phi = phi / weight[label][:, None]
+    mass = weight[label].square()
+    means = torch.stack([(phi * mass[:, None])[label == c].sum(0) / mass[label == c].sum() for c in range(CLASSES)])
+    apart = scaled - weight[label][:, None] * means[label]
+    expected = torch.linalg.solve(apart.T @ apart + 700 * torch.eye(40), means.T)
+    bias = -(means * expected.T).sum(1) / 2
+    torch.testing.assert_close(directions, expected - expected.mean(1, keepdim=True), rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(offsets, bias - bias.mean(), rtol=1e-8, atol=1e-10)
+
+
 def test_a_mixture_solves_each_part_alone():
     phi, label = rows(60, width=20)
     mixture = RidgeMixture([12, 8])
     mixture.grow(CLASSES)
     mixture.add(phi, label)
-    weights, shares = mixture.solve([10.0, 100.0], [2], phi, label)
-    sums = sums_of([(phi[:, 12:], label)], 8)
-    expected = shares[1, 0] * sums.solve(80.0, [2])[0] + shares[1, 1] * sums.solve(800.0, [2])[0]
-    torch.testing.assert_close(weights[12:], expected, rtol=1e-8, atol=1e-12)
+    weights, offsets, (ridge, discriminants) = mixture.solve([10.0, 100.0], 2, phi, label)
+    expected, constant = [], torch.zeros(CLASSES).double()
+    for part, columns in enumerate((slice(0, 12), slice(12, 20))):
+        width = columns.stop - columns.start
+        sums = sums_of([(phi[:, columns], label)], width)
+        solutions = [sums.solve(penalty * width, 2) for penalty in (10.0, 100.0)]
+        pairs = [sums.discriminants(first) for first, _ in solutions]
+        total = torch.einsum("k,kec->ec", ridge[part], torch.stack(sum(solutions, [])))
+        expected.append(total + torch.einsum("k,kec->ec", discriminants[part], torch.stack([d for d, _ in pairs])))
+        constant += torch.einsum("k,kc->c", discriminants[part], torch.stack([o for _, o in pairs]))
+    torch.testing.assert_close(weights, torch.cat(expected), rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(offsets, constant, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("better", [0, 1])
+def test_of_two_kinds_of_scores_the_better_counts(better):
+    label = torch.arange(200) % 4
+    right = torch.nn.functional.one_hot(label).double()
+    noise = torch.rand(right.shape, generator=torch.Generator().manual_seed(0)).double()
+    kinds = [noise[None], noise[None]]
+    kinds[better] = torch.stack([right, noise])
+    shares = mixture_of_both(*kinds, label)
+    assert shares[better][0] > 0.5 and all((each >= 0).all() for each in shares)
+    assert shares[1 - better] == pytest.approx(0)
+
+
+def test_scores_of_one_class_mix():
+    shares = mixture_of_both(torch.ones(2, 3, 1), torch.zeros(2, 3, 1), torch.zeros(3, dtype=torch.int64))
+    assert all(np.isfinite(each).all() for each in shares)
 
 
 def test_shares_follow_the_better_scores_and_no_score_counts_against_itself():
