@@ -1,11 +1,12 @@
 """Analytic learning: ridge regression on fixed features, in closed form, without exemplars or epochs.
 
 After ACIL (Zhuang et al., NeurIPS 2022). Old classes are not forgotten because the solution is that of all clips seen
-so far together, whatever the order in which they came. A clip is seen in several views (its sound; its sound beside its
-tokens, pooled in several ways), and each view has its own random features, sums and regressions:
+so far together, whatever the order in which they came. A clip is seen in several views (its sound, its tokens pooled in
+several ways, and both), and each view has its own random features, sums and solutions:
 
     view x of a clip  ->  phi = relu(random directions . x)  ->  G = sum phi phi^T,  Q = sum phi y^T
-    W(penalty) = (G + penalty)^-1 Q        scores = sum over views and penalties of  share x phi W(penalty)
+    ridge regression W = (G + penalty)^-1 Q, and linear discriminants that follow from it
+    scores = sum over views and solutions of  share x (phi W + offset)
 
 The shares, which decide how much sound and sight count and how strongly each view is penalised, are fitted anew after
 each step to the validation clips of the classes seen. docs/closed_form.md has reasons, sources and figures.
@@ -25,6 +26,7 @@ from engine.step_log import StepLog
 from engine.tasks import Task
 from model.analytic_features import AnalyticFeatures
 from model.random_features import UNIT, RandomFeatures
+from model.ridge import RidgeSums
 from model.ridge_mixture import RidgeMixture
 from utils.command_line import not_negative, not_negative_number, positive, positive_number
 
@@ -44,7 +46,7 @@ class Analytic(Learner):
         group.add_argument(
             "--expansion",
             type=positive,
-            default=7680,
+            default=7500,
             help="random ReLU features of a single view; of k views each has 1/sqrt(k) as many: the same memory",
         )
         group.add_argument(
@@ -150,7 +152,7 @@ class Analytic(Learner):
         self.weights = weights.float()
 
     def _new_ridge(self):
-        return RidgeMixture([expansion.width for expansion in self.expansions], self.device)
+        return RidgeMixture([RidgeSums(expansion.width, self.device) for expansion in self.expansions])
 
     def _plan(self, clips):
         size = self.args.infer_batch_size
@@ -233,5 +235,5 @@ class Analytic(Learner):
         return self.ridge.state() if self.ridge else {"sums": []}
 
     def load_resume_state(self, state: dict) -> None:
-        self.ridge = RidgeMixture([len(saved["cross"]) for saved in state["sums"]], self.device)
+        self.ridge = RidgeMixture([RidgeSums(len(saved["cross"]), self.device) for saved in state["sums"]])
         self.ridge.load_state(state)

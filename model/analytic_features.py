@@ -101,18 +101,22 @@ class AnalyticFeatures:
         return views
 
     def parts_of_views(self) -> dict[str, dict[str, float]]:
-        """What each view consists of: view -> {vector: share of its squared length}."""
+        """What each view consists of: view -> {vector: share of its squared length}.
+
+        Sound beside sight has two views, which differ in their random features: half of those of a run on sound alone
+        would be few where sound decides.
+        """
         parts = dict.fromkeys((name for name in self.scales if name != "squares"), 1.0)
-        extremes = [name for name in ("token extremes", "frame extremes") if name in parts]
         heads = {name: 1.0 for name in parts if name.startswith("head")}
-        if not extremes:
+        sight = {name: 1.0 for name in parts if name != "audio" and name not in heads}
+        if not sight:
             return {"audio": parts}
+        views = {name: {name: 1.0} for name in ("mean", "token extremes", "frame extremes")} | {"sight": sight}
         if "audio" not in parts:
-            return {name: {name: 1.0} for name in ("mean", *extremes)} | {"all": parts}
-        views = {"audio": {"audio": 1.0}, "audio and mean": {"audio": 1.0, "mean": 1.0}}
+            return views
+        views |= {"audio": {"audio": 1.0}, "audio again": {"audio": 1.0}, "audio and mean": {"audio": 1.0, "mean": 1.0}}
         if heads:
             views["audio and heads"] = {"audio": 1.0, "mean": 1.0} | heads
-        views |= {f"audio and {name}": {"audio": 1.0, name: 1.0} for name in extremes}
         # In the view of everything, sound, mean and heads together count as much as each of the others.
         few = {"audio", "mean", *heads}
         return views | {"all": {name: 1 / len(few) if name in few else 1.0 for name in parts}}

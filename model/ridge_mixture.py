@@ -16,11 +16,11 @@ SHARPNESS = np.geomspace(0.5, 8, 12)  # of a softmax of scores of deviation 1
 
 
 class RidgeMixture:
-    """Features (n, E) are cut into parts of ``widths``; each part has its own sums and its own regressions."""
+    """Features (n, E) are cut into parts, one for each of ``sums``, which has its own regressions."""
 
-    def __init__(self, widths: Sequence[int], device: torch.device | str = "cpu"):
-        self.widths = list(widths)
-        self.sums = [RidgeSums(width, device) for width in self.widths]
+    def __init__(self, sums: Sequence[RidgeSums]):
+        self.sums = list(sums)
+        self.widths = [each.width for each in self.sums]
 
     def grow(self, num_classes: int) -> None:
         """Make room for ``num_classes`` classes in all."""
@@ -59,25 +59,28 @@ class RidgeMixture:
 
         The shares: (parts, penalties x rounds) of ridge regressions and (parts, penalties) of discriminants, float64.
         """
-        ridge, discriminants = [], []  # of each part: [weights (E, classes)], [(weights, offsets)]
+        ridge, discriminants, offsets = [], [], []  # of each part: (solutions, E, classes), and (penalties, classes)
         for sums in self.sums:
             solutions = [sums.solve(penalty * sums.width, rounds, class_weight) for penalty in penalties]
-            ridge.append(sum(solutions, []))
-            discriminants.append([sums.discriminants(first, class_weight) for first, *_ in solutions])
+            ridge.append(torch.cat([torch.stack(each) for each in solutions]))
+            pairs = [sums.discriminants(first, class_weight) for first, *_ in solutions]
+            discriminants.append(torch.stack([directions for directions, _ in pairs]))
+            offsets.append(torch.stack([offset for _, offset in pairs]))
         parts = [part.double() for part in features.split(self.widths, 1)]
+        along = [
+            part @ each + offset[:, None] for part, each, offset in zip(parts, discriminants, offsets, strict=True)
+        ]
         shares = mixture_of_both(
-            torch.stack([part @ weights for part, each in zip(parts, ridge, strict=True) for weights in each]),
-            torch.stack([part @ w + o for part, each in zip(parts, discriminants, strict=True) for w, o in each]),
-            label,
+            torch.cat([part @ each for part, each in zip(parts, ridge, strict=True)]).cpu().numpy(),
+            torch.cat(along).cpu().numpy(),
+            label.cpu().numpy(),
         )
         of_ridge, of_discriminants = (torch.from_numpy(each).view(len(parts), -1).to(label.device) for each in shares)
         weights = [
-            sum(share * w for share, w in zip(of_ridge[part], ridge[part], strict=True))
-            + sum(share * w for share, (w, _) in zip(of_discriminants[part], discriminants[part], strict=True))
-            for part in range(len(parts))
+            torch.tensordot(of_ridge[part], ridge[part], 1) + torch.tensordot(of_discriminants[part], each, 1)
+            for part, each in enumerate(discriminants)
         ]
-        offsets = [o for each in discriminants for _, o in each]
-        mixed = sum(share * each for share, each in zip(of_discriminants.flatten(), offsets, strict=True))
+        mixed = torch.tensordot(of_discriminants, torch.stack(offsets), 2)
         return torch.cat(weights), mixed, [of_ridge, of_discriminants]
 
     def state(self) -> dict:
@@ -88,16 +91,14 @@ class RidgeMixture:
             sums.load_state(saved)
 
 
-def mixture_of_both(
-    ridge: torch.Tensor, discriminants: torch.Tensor, label: torch.Tensor
-) -> tuple[np.ndarray, np.ndarray]:
+def mixture_of_both(ridge: np.ndarray, discriminants: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights of ``ridge`` (K, n, classes) and of ``discriminants`` (L, n, classes), scores of clips of ``label`` (n,).
 
     Each kind is mixed on its own by squares, and then the two by cross-entropy, of scores brought to one deviation.
     """
-    label, weights, mixed = label.cpu().numpy(), [], []
-    for scores, resize in ((ridge.cpu().numpy(), False), (discriminants.cpu().numpy(), True)):
-        size = np.array([_size_nearest_to_one_hot(each, label) if resize else 1.0 for each in scores])
+    weights, mixed = [], []
+    sizes = np.array([_size_nearest_to_one_hot(scores, label) for scores in discriminants])
+    for scores, size in ((ridge, np.ones(len(ridge))), (discriminants, sizes)):
         shares = size * mixture_weights(size[:, None, None] * scores, label)
         total = np.tensordot(shares, scores, 1)
         total -= total.mean(1, keepdims=True)
