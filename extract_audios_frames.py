@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from extraction.failures import Failure, end, read_failures, reason_of, summary, write_failures
 from extraction.ffmpeg import (
-    DEFAULT_SAMPLE_RATE,
     MAX_SECONDS,
     extract_frames,
     extract_wav,
@@ -88,7 +87,10 @@ def parse(arguments):
     group.add_argument("--test", type=share, help="likewise for test")
     group = parser.add_argument_group("output")
     group.add_argument(
-        "--sample_rate", type=positive, default=DEFAULT_SAMPLE_RATE, help="Hz; AudioMAE was trained on 16000"
+        "--sample_rate",
+        type=positive,
+        metavar="HZ",
+        help="of sound; default: 16000, as AudioMAE was trained, and 11430 for the data sets of the release, as theirs",
     )
     group.add_argument("--frame_rate", type=positive, help="frames a second; default: 10 for AVE, 8 for all others")
     group.add_argument("--short_side", type=not_negative, default=0, help="scale frames to this shorter side; 0: as is")
@@ -97,7 +99,9 @@ def parse(arguments):
     group.add_argument("--timeout", type=positive_number, default=600, help="seconds after which a clip is given up")
     group.add_argument("--max_seconds", type=positive_number, default=MAX_SECONDS, help="a longer clip fails")
     args = parser.parse_args(arguments)
-    args.frame_rate = args.frame_rate or find_dataset(args.dataset).frames_per_second
+    known = find_dataset(args.dataset)
+    args.frame_rate = args.frame_rate or known.frames_per_second
+    args.sample_rate = args.sample_rate or known.sample_rate
     return args
 
 

@@ -13,6 +13,7 @@ if __name__ == "__main__":
 
     enter_environment()
 
+import argparse
 import os
 import shlex
 import sys
@@ -107,7 +108,11 @@ def parse(arguments):
     group = parser.add_argument_group("encoders")
     group.add_argument("--audio_encoder", default="audiomae", help=f"one of {', '.join(AUDIO_ENCODERS)}")
     group.add_argument("--audio_checkpoint", help="file of AudioMAE's weights; default: hub, which fetches them")
-    group.add_argument("--normalize_fbank", action="store_true", help="filter banks less AudioSet's mean, over 2 sd")
+    group.add_argument(
+        "--normalize_fbank",
+        action=argparse.BooleanOptionalAction,
+        help="filter banks less AudioSet's mean, over 2 sd; default: yes, and no for the data sets of the release",
+    )
     group.add_argument("--visual_encoder", default="videomae", help=f"one of {', '.join(VISUAL_ENCODERS)}")
     group.add_argument(
         "--visual_checkpoint",
@@ -187,7 +192,10 @@ def bad_names(ids, modalities):
 def build_audio(args, raw):
     first = next(iter(raw.extracted("audio")))
     rate = raw.record().get("sample_rate") or wav_rate(raw.wav(first))
-    return build_audio_encoder(args.audio_encoder, args.audio_checkpoint, rate, args.normalize_fbank)
+    normalized = args.normalize_fbank
+    if normalized is None:
+        normalized = args.audio_encoder == "audiomae" and find_dataset(args.dataset).normalize_fbank
+    return build_audio_encoder(args.audio_encoder, args.audio_checkpoint, rate, normalized)
 
 
 def build_visual(args, raw):

@@ -148,6 +148,12 @@ def describe(args, method, data, tasks, device):
         f" {describe_memory(args, method)}",
     ]
     lines += [f"{flag} is left out: {reason}" for flag, reason in args.left_out.items()]
+    smallest = min(len(data.clips("train", task.new)) for task in tasks)
+    if method.has_epochs and smallest < args.train_batch_size:
+        lines.append(
+            f"a step has as few as {smallest} clips, less than --train_batch_size {args.train_batch_size}: each epoch"
+            " is a single update there; a smaller batch makes more of them"
+        )
     lines += [f"{modality} features: {feature.describe_origin()}" for modality, feature in data.features.items()]
     if not all(feature.checked for feature in data.features.values()) and data.seconds_to_open > SLOW_OPEN_SECONDS:
         lines.append(

@@ -72,5 +72,6 @@ def summary(failures: list[Failure]) -> str:
 def end(failures: list[Failure], pieces: int, path: str):
     """End the command: with exit code 1, and a line on stderr, if most of its ``pieces`` of work failed."""
     if len(failures) > pieces / 2:
-        print(f"error: {len(failures)} of {pieces} pieces failed, see {path}", file=sys.stderr, flush=True)
+        cure = "once their cause is gone, the same command tries them again"
+        print(f"error: {len(failures)} of {pieces} pieces failed, see {path}; {cure}", file=sys.stderr, flush=True)
         sys.exit(1)

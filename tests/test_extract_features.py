@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import extract_pretrained_features
 from extract_pretrained_features import main
 from extraction import pipeline
 from extraction.pipeline import PreparedBatches, extract_features, plan_batches
@@ -554,3 +555,21 @@ def done_lines(folder):
 def used(folder):
     """Bytes of disk that files under ``folder`` take."""
     return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("dataset", "flags", "normalized"),
+    [
+        ("mine", [], True),
+        ("AVE", [], False),
+        ("mine", ["--no-normalize_fbank"], False),
+        ("AVE", ["--normalize_fbank"], True),
+        ("mine", ["--audio_encoder", "logmel"], False),
+    ],
+)
+def test_filter_banks_are_normalised_but_for_the_data_sets_of_the_release(monkeypatch, dataset, flags, normalized):
+    asked = []
+    monkeypatch.setattr(extract_pretrained_features, "build_audio_encoder", lambda *args: asked.append(args))
+    raw = SimpleNamespace(extracted=lambda _: ["a"], record=lambda: {"sample_rate": 8000})
+    extract_pretrained_features.build_audio(extract_pretrained_features.parse(["--dataset", dataset, *flags]), raw)
+    assert asked[0][2:] == (8000, normalized)

@@ -178,12 +178,12 @@ def test_nothing_is_made_twice_and_options_are_not_mixed(tmp_path, capsys):
     run(tmp_path)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.jpg")} == before
     with pytest.raises(SystemExit, match="2"):
-        run(tmp_path, "--sample_rate", 16000)
-    assert "made with --sample_rate 11430" in capsys.readouterr().err
+        run(tmp_path, "--sample_rate", 11430)
+    assert "made with --sample_rate 16000" in capsys.readouterr().err
     shutil.rmtree(folder / "audios")
-    run(tmp_path, "--sample_rate", 16000)
+    run(tmp_path, "--sample_rate", 11430)
     with wave.open(str(folder / "audios" / "a.wav")) as sound:
-        assert sound.getframerate() == 16000
+        assert sound.getframerate() == 11430
 
 
 def test_clips_in_a_folder_per_class_get_splits(tmp_path):
@@ -290,10 +290,10 @@ def test_two_spellings_of_a_class_are_refused(tmp_path, capsys):
 def test_sound_of_six_channels(tmp_path):
     make_video(tmp_path / "raw" / "mine" / "videos" / "a.mkv", options=("-ac", "6"))
     folder = run(tmp_path)
-    assert reasons(folder) == {} and wav_rate(str(folder / "audios" / "a.wav")) == 11430
+    assert reasons(folder) == {} and wav_rate(str(folder / "audios" / "a.wav")) == 16000
     with soundfile.SoundFile(folder / "audios" / "a.wav") as sound:
         assert sound.channels == 6
-    waveform, rate = read_wav(str(folder / "audios" / "a.wav"), 11430)
+    waveform, rate = read_wav(str(folder / "audios" / "a.wav"), 16000)
     assert abs(len(waveform) / rate - 1) < 0.1
 
 
@@ -403,3 +403,9 @@ def test_ten_kills_leave_what_an_undisturbed_run_leaves(tmp_path):
         process.wait()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     assert content(tmp_path / "raw" / "mine") == content(undisturbed)
+
+
+@pytest.mark.parametrize(("dataset", "rate"), [("mine", 16000), ("AVE", 11430), ("ksounds", 11430)])
+def test_sound_is_as_audiomae_was_trained_but_as_released_for_the_data_sets_of_the_release(dataset, rate):
+    assert extract_audios_frames.parse(["--dataset", dataset]).sample_rate == rate
+    assert extract_audios_frames.parse(["--dataset", dataset, "--sample_rate", "8000"]).sample_rate == 8000

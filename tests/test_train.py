@@ -186,3 +186,11 @@ def test_released_avcil_lets_the_learning_rate_fall_from_step_1_on(tmp_path, var
     rates = {(step, epoch): float(value) for step, epoch, name, value in rows if name == "lr"}
     assert (rates["0", "0"], rates["1", "0"]) == (1e-3, 1e-3)
     assert (rates["0", "1"], rates["1", "1"]) == pytest.approx((first_step, 1e-4))
+
+
+def test_a_batch_larger_than_the_data_of_a_step_is_said(tmp_path):
+    tiny.make(tmp_path)
+    printed, _ = tiny.train(tmp_path, "fine_tuning", "--modality", "audio", "--max_epochs", "1")
+    assert "as few as 18 clips, less than --train_batch_size 256: each epoch is a single update" in printed
+    printed, _ = tiny.train(tmp_path, "fine_tuning", "--modality", "audio", "--train_batch_size", "18")
+    assert "--train_batch_size 18" not in printed

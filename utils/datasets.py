@@ -17,8 +17,9 @@ PRESETS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 class Dataset:
     """Where a data set lies under ``data/`` and ``raw_data/``, and its protocol (None: up to the data).
 
-    ``clips``: for training, validation and test. ``archive``: of the released features, this zip, or this and .aa, .ab
-    ... ``workers``: the published scripts read its visual features with worker processes (utils.seeding.paired_pass).
+    ``sample_rate`` (Hz) and ``normalize_fbank``: what AudioMAE hears, by default as it was trained. ``clips``: for
+    training, validation and test. ``archive``: of the released features, this zip, or this and .aa, .ab ...
+    ``workers``: the published scripts read its visual features with worker processes (utils.seeding.paired_pass).
     ``max_epochs``: method -> modality -> epochs a step. ``options``: method -> its own options by name.
     """
 
@@ -26,6 +27,8 @@ class Dataset:
     folder: str
     raw_folder: str
     frames_per_second: int = 8
+    sample_rate: int = 16000
+    normalize_fbank: bool = True
     num_classes: int | None = None
     classes_per_step: int | None = None
     memory_size: int | None = None
