@@ -39,12 +39,13 @@ if [ -e "$stamp" ] && .venv/bin/python -c '' 2>/dev/null; then
     exit 0
 fi
 
+enough_disk() {
+    free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1048576) }')
+    [ "$free" -ge "$1" ] || fail "$here: $free GB of disk are free, the environment takes up to $1"
+}
 gigabytes=7
 [ -z "$cpu" ] || gigabytes=3
-if [ ! -d .venv/lib ]; then
-    free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1048576) }')
-    [ "$free" -ge $gigabytes ] || fail "$here: $free GB of disk are free, the environment takes up to $gigabytes"
-fi
+[ -d .venv/lib ] || enough_disk $gigabytes
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     rm -rf .venv
     if ! "$python" -m venv .venv; then
@@ -54,8 +55,11 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
 fi
 if [ -n "$cpu" ]; then
     echo "Installing PyTorch for CPUs and the rest into .venv (once, about 2 GB)"
-    .venv/bin/python -m pip install --disable-pip-version-check --index-url "$cpu_builds" torch torchvision ||
-        fail "pip could not take PyTorch from $cpu_builds; CPU_BUILDS names another index, or leave out --cpu"
+    if ! .venv/bin/python -m pip install --disable-pip-version-check --retries 2 --index-url "$cpu_builds" \
+        torch torchvision; then
+        echo "warning: no PyTorch for CPUs from $cpu_builds (CPU_BUILDS names another index): the usual one follows, 6 GB" >&2
+        enough_disk 7
+    fi
 else
     echo "Installing $* into .venv (once, about 6 GB; sh setup.sh --cpu takes a third, without CUDA)"
 fi

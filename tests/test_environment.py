@@ -23,6 +23,7 @@ print("went on")
 PYTHON = """#!/bin/sh
 case "$*" in
 *"-m venv"*) mkdir -p .venv/bin .venv/lib && cp "$0" .venv/bin/python ;;
+*"pip install"*"--index-url $UNREACHABLE "*) exit 1 ;;
 *"pip install"*) echo "$*" >>"$LOG"; exit "${PIP_EXIT:-0}" ;;
 *sys.version_info*) exit "${TOO_OLD:-0}" ;;
 *--version*) echo "Python 3.8.1" ;;
@@ -145,7 +146,12 @@ def test_setup_for_cpus(project):
     assert first.endswith("--index-url https://mirror.example/cpu torch torchvision")
     assert second.endswith("-r requirements.txt")
     shutil.rmtree(project / ".venv")
-    one_line(sh(project, "setup.sh", "--cpu", PIP_EXIT="1"), "CPU_BUILDS", "--cpu")
+    (project / "log").unlink()
+    far = "https://mirror.example/far"
+    done = sh(project, "setup.sh", "--cpu", CPU_BUILDS=far, UNREACHABLE=far)
+    assert done.returncode == 0 and done.stderr.count("\n") == 1 and f"from {far} (CPU_BUILDS" in done.stderr
+    (line,) = (project / "log").read_text().splitlines()
+    assert line.endswith("-r requirements.txt")
 
 
 def test_setup_says_what_is_wrong(project):
