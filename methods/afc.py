@@ -31,6 +31,7 @@ ROUND_OFF = 1e-6  # of distances between unit vectors in float32
 class AFC(HerdingLearner):
     classifiers = ("LSC", "NME")
     head = ProxyHead
+    tf32_holds = True
 
     @classmethod
     def add_options(cls, group: Any) -> None:

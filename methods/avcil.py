@@ -40,6 +40,7 @@ class AVCIL(GradientLearner):
     modalities = ("audio-visual",)
     replay = "paired"
     has_teacher = True
+    tf32_holds = True
 
     @classmethod
     def add_options(cls, group: Any) -> None:

@@ -11,6 +11,7 @@ from utils.losses import task_wise_distillation
 
 class LwF(GradientLearner):
     has_teacher = True
+    tf32_holds = True
 
     def losses(self, batch: Batch, task: Task) -> dict[str, torch.Tensor]:
         if task.index == 0:

@@ -12,6 +12,7 @@ from utils.losses import released_joint_cross_entropy, separated_cross_entropy, 
 class SSIL(GradientLearner):
     replay = "paired"
     has_teacher = True
+    tf32_holds = True
 
     def losses(self, batch: Batch, task: Task) -> dict[str, torch.Tensor]:
         if task.index == 0:

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 import train_incremental
+from engine.registry import find_method
 from features.npy_dict import load_npy_dict
 from tests.helpers.shared import shared
+from tests.helpers.tf32 import TF32, rounded
 
 MODALITIES = ("audio", "visual", "audio-visual")
 ROWS = ["lwf", "ssil", "icarl-FC", "icarl-NME", "afc-LSC", "afc-NME"]
@@ -92,3 +94,24 @@ def test_every_seed(golden_runs, data_root, tmp_path, row, modality, seed):
 @pytest.mark.parametrize(("row", "modality"), [*itertools.product(ROWS, MODALITIES), ("avcil", "audio-visual")])
 def test_all_on_average(golden_runs, data_root, tmp_path, row, modality):
     on_average(golden_runs, data_root, tmp_path, row, modality)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("row", "modality"),
+    [*itertools.product(("lwf", "ssil", "afc-LSC", "afc-NME"), ["audio"]), ("avcil", "audio-visual")],
+)
+def test_what_a_gpu_computes_in_tf32_by_itself_holds_on_average(golden_runs, data_root, tmp_path, row, modality):
+    assert find_method(row.partition("-")[0]).tf32_holds
+    with TF32() as mode:
+        on_average(golden_runs, data_root, tmp_path, row, modality)
+    assert mode.products > 1000
+
+
+def test_tf32_has_ten_bits_and_rounds_to_even():
+    step = 2.0**-10
+    values = torch.tensor([1 + step, 1 + step / 2, 1 + 3 * step / 2, 1 + step / 2 + 2.0**-20, -1 - 0.6 * step])
+    assert rounded(values).tolist() == [1 + step, 1, 1 + 2 * step, 1 + step, -1 - step]
+    with TF32() as mode:
+        product = values[:, None] @ torch.ones(1, 1)
+    assert product[:, 0].tolist() == rounded(values).tolist() and mode.products == 1
