@@ -42,6 +42,11 @@ def find_network(name: str | None) -> Any:
         from model.network import AudioVisualNet
 
         return AudioVisualNet
+    if name not in network_names():
+        meant = did_you_mean(name, network_names())
+        raise InputError(
+            f"--network {name}: no file model/networks/{name}.py{meant}; docs/extending.md says how to write it"
+        )
     return _only_class(f"model.networks.{name}", "classes with gives", lambda value: "gives" in vars(value))
 
 

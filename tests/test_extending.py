@@ -64,6 +64,9 @@ def test_a_network_a_preset_and_a_measure(copy):
     assert f"{100 * matrix[1][0]:.2f}" in row and f"{100 * (matrix[1][0] - matrix[0][0]):.2f}" in row
     refused = call(copy, *train, "--method", "avcil", code=2)
     assert "--network average: avcil needs frozen_attention, spatial_distance, temporal_distance of it" in refused
+    train[train.index("average")] = "averag"
+    refused = call(copy, *train, "--method", "ssil", code=2)
+    assert "no file model/networks/averag.py (did you mean average?)" in refused
     refused = call(copy, "report.py", "save/pets", "--measures", "first", code=2)
     assert "--measures first: no such measure" in refused and "first_task" in refused
 
