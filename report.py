@@ -76,6 +76,10 @@ def tables_of(args, groups):
         from reporting.classes import class_tables
 
         return class_tables(groups)
+    if args.layout == "modalities":
+        from reporting.modalities import modality_tables
+
+        return modality_tables(groups)
     if args.layout == "representation":
         from reporting.representation import representation_tables
 
@@ -98,12 +102,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("folders", nargs="+", help="run folders, or folders with runs somewhere under them")
     parser.add_argument(
         "--layout",
-        choices=[*LAYOUTS, "classes", "paired", "representation", "gradients"],
+        choices=[*LAYOUTS, "classes", "paired", "modalities", "representation", "gradients"],
         default="steps",
         help="steps: accuracy after each step; summary: accuracy, forgetting, seconds, MB kept; methods: methods x"
         " modalities, beside published numbers; options: runs of a method by the options that differ (ablations, memory"
         " sizes); classes: errors by kind, classes by age, and each class, the most forgotten first; paired: each row"
-        " less that of --against, over pairs of one seed and class order; representation: features of the test clips"
+        " less that of --against, over pairs of one seed and class order; modalities: accuracy with one replaced"
+        " (analyse_modalities.py); representation: features of the test clips"
         " (--save_features), step by step; gradients: of the loss terms (--probe_gradients); default: steps",
     )
     parser.add_argument("--against", metavar="ROW", help="for --layout paired: a method, or the name of a row")

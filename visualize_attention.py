@@ -18,6 +18,7 @@ import os
 import numpy as np
 import torch
 
+from engine.checkpoints import kept_steps
 from engine.trained import load_trained
 from features.store import open_features
 from model.encoders.frames import read_frames
@@ -60,7 +61,7 @@ def parse(arguments):
 
 def rows_of(run, args):
     """The Row of each step of one run."""
-    steps = args.steps if args.steps is not None else range(load_trained(run).step + 1)
+    steps = args.steps if args.steps is not None else kept_steps(os.path.join(run, "checkpoints")) or [None]
     return [row_of(load_trained(run, step), args) for step in steps]
 
 

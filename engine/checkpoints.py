@@ -10,6 +10,7 @@ import contextlib
 import io
 import itertools
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 
@@ -137,6 +138,12 @@ class Checkpoints:
 def step_path(folder: str, step: int) -> str:
     """The checkpoint of a finished step in ``folder``."""
     return os.path.join(folder, f"step_{step}.pt")
+
+
+def kept_steps(folder: str) -> list[int]:
+    """The finished steps of which there is a checkpoint in ``folder``, in order."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step_(\d{1,6})\.pt", name)))
 
 
 def last_step(folder: str) -> int | None:

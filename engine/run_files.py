@@ -14,7 +14,7 @@ STEPS, EPOCHS, LOG, LOCK = "steps.jsonl", "epochs.csv", "log.txt", ".lock"
 EPOCHS_HEADER = "step,epoch,name,value"
 # All that a run writes, by folder, in the order in which it is removed; nothing else in its folder is the run's.
 WRITTEN = {
-    "": (RESULTS, STEPS, EPOCHS, LOG, DATA, ENVIRONMENT, ARGUMENTS),
+    "": (RESULTS, STEPS, EPOCHS, LOG, "modalities.csv", "modalities.png", DATA, ENVIRONMENT, ARGUMENTS),
     "checkpoints": ("step_*.pt", "ongoing_*.pt", "unfinished.pt"),
     "figures": ("training.png", "accuracy.png", "step_*.png"),  # the last ones by earlier versions
     "scores": ("step_*.npz",),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.checkpoints import content_errors, last_step, load, step_path
+from engine.checkpoints import content_errors, kept_steps, load, step_path
 from engine.learner import Learner
 from engine.registry import find_method
 from engine.run_files import ARGUMENTS, DATA
@@ -69,14 +69,14 @@ class Trained:
 def load_trained(folder: str, step: int | None = None, device: torch.device | str = "cpu") -> Trained:
     """The learner of the run in ``folder`` after ``step``, by default the last finished one."""
     data, checkpoints = _read_description(folder), os.path.join(folder, "checkpoints")
-    last = last_step(checkpoints)
-    if last is None:
+    steps = kept_steps(checkpoints)
+    if not steps:
         raise InputError(f"{folder}: no finished step of a run in it (checkpoints/step_0.pt); train first")
-    path = step_path(checkpoints, last if step is None else step)
+    path = step_path(checkpoints, steps[-1] if step is None else step)
     try:
         saved = load(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such step; give --step 0 to {last}") from None
+        raise InputError(f"{path}: no such step; there are {', '.join(map(str, steps))}") from None
     with content_errors(path):
         args = argparse.Namespace(**saved["arguments"])
         _check_run(folder, path, args)

@@ -4,7 +4,7 @@ import os
 
 from engine.epoch_rows import GRADIENT_COSINE, GRADIENT_NORM, read_epochs
 from engine.run_files import RunResults
-from reporting import gradients, matrices, plots, representation, statistics
+from reporting import gradients, matrices, modalities, plots, representation, statistics
 from reporting.figure_set import FigureSet
 from reporting.layouts import group_by, sort_rows
 from reporting.runs import Group, group_seeds
@@ -22,7 +22,7 @@ def figures_of(groups: list[Group]) -> FigureSet:
         _forgetting(figures, (dataset, modality), section, rows)
         _representation(figures, (dataset, modality), section, rows)
         for name, runs in rows:
-            for add in (_matrix, _confusions, _losses, _gradients, _similarity):
+            for add in (_matrix, _confusions, _losses, _gradients, _similarity, _modalities):
                 add(figures, (dataset, modality, name), f"{section}: {name}", runs)
     return figures
 
@@ -144,6 +144,20 @@ def _similarity(figures, parts, section, runs):
         alt = f"Linear CKA between the features after any two steps; of the last: {_listed(matrix[-1])}."
         draw, reading = matrices.draw_similarity, "Dark: the features of the clips that both steps test tell the same."
         figures.add((*parts, "cka"), section, title, alt, lambda: draw(title, _note([runs], ""), matrix), reading)
+
+
+def _modalities(figures, parts, section, runs):
+    counts = modalities.counts_of(runs)
+    if counts:
+        title = f"Modalities replaced, {parts[-1]}"
+        lines = modalities.curves(counts)
+        ends = "; ".join(f"{name} {mean[-1]:.1f} %" for name, (_, mean) in lines.items() if len(mean))
+        alt = f"Accuracy after the last step by what is replaced: {ends}."
+        draw = plots.draw_modalities
+        bars, note = modalities.bars(counts), _note([runs], "")
+        figures.add(
+            (*parts, "modalities"), section, title, alt, lambda: draw(title, note, lines, bars), modalities.READING
+        )
 
 
 def _names(groups):

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from reporting.style import curve_style, new_figure, wrapped
+from reporting.style import LINES, MARKERS, curve_style, new_figure, wrapped
 
 MOST_CURVES = 9
 MOST_TICKS = 12
@@ -122,6 +122,41 @@ def draw_measures(
     _name_curves(figure, names)
     foot(figure, note)
     return figure
+
+
+def draw_modalities(
+    title: str,
+    note: str,
+    curves: dict[str, tuple[np.ndarray, np.ndarray]],
+    bars: list[tuple[str, float, float]],
+) -> Figure:
+    """Accuracy over steps, {what is replaced: (steps, per cent)}, beside (class, points by audio, points by visual).
+
+    The first of ``curves`` is that with nothing replaced.
+    """
+    figure = new_figure(10.5, max(4.6, 1.2 + 0.17 * len(bars)))
+    left, right = figure.subplots(1, 2)
+    for index, (name, (step, mean)) in enumerate(curves.items()):
+        colour = "black" if not index else curve_style(int(name.startswith("visual")))["color"]
+        look = {"color": colour, "marker": MARKERS[(index - 1) % 4] if index else "X", "markersize": 4}
+        left.plot(step, mean, label=name, linestyle=LINES[(index - 1) % 4] if index else "-", **look)
+    left.set(xlabel="After step", ylabel="Test accuracy (%)", ylim=(0, 103))
+    left.xaxis.set_major_locator(MaxNLocator(MOST_TICKS // 2, integer=True))
+    left.legend(title="replaced", fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+    places = np.arange(len(bars))[::-1]
+    for number, name in enumerate(("audio", "visual")):
+        right.plot([each[1 + number] for each in bars], places, label=f"{name} adds", **_point(number))
+    right.axvline(0, color="0.4", linewidth=0.8)
+    right.set_yticks(places, [each[0][:30] for each in bars], fontsize="x-small")
+    right.set(xlabel="Added to accuracy after the last step (points)", ylabel="Class")
+    right.legend(fontsize="x-small")
+    figure.suptitle(wrapped(title, 100), fontsize="medium")
+    foot(figure, note)
+    return figure
+
+
+def _point(number):
+    return curve_style(number) | {"linestyle": "none", "markersize": 5}
 
 
 def _name_curves(figure, names):

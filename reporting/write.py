@@ -19,6 +19,8 @@ from reporting.figures import figures_of
 from reporting.gradients import READING as READING_GRADIENTS
 from reporting.gradients import gradients
 from reporting.layouts import method_tables, option_tables, summary_tables
+from reporting.modalities import READING as READING_MODALITIES
+from reporting.modalities import analysed_tables
 from reporting.provenance import Provenance, provenance
 from reporting.representation import READING as READING_FEATURES
 from reporting.representation import representations
@@ -136,6 +138,7 @@ def _tables(groups, finished, comparison):
         Section("Options of a method", option_tables(groups)),
         Section("Accuracy after each step", [steps_table(groups)]),
         Section("Errors and ages", error_tables(groups), reading=READING["errors"]),
+        Section("What each modality is worth", analysed_tables(finished), reading=READING_MODALITIES),
         Section("Features of the network", representations(finished), reading=READING_FEATURES),
         Section("Gradients of loss terms", gradients(finished), reading=READING_GRADIENTS),
     ]
