@@ -24,13 +24,16 @@ from engine.gradient import GradientLearner
 from engine.learner import EPOCH_OPTIONS, Learner
 from engine.step_log import StepLog
 from engine.tasks import Task
+from features.cache import available
 from model.analytic_features import AnalyticFeatures
 from model.random_features import UNIT, RandomFeatures
 from model.ridge import RidgeSums
 from model.ridge_mixture import RidgeMixture
-from utils.command_line import not_negative, not_negative_number, positive, positive_number
+from utils.command_line import not_negative, not_negative_number, number, positive, positive_number
+from utils.errors import InputError
 
 CLASS_SIZE = 100  # clips of a class that count as much as without --balance
+LEAST_BYTES = 2  # for each product of two random features: 32 bits, of half of them
 CLIPS_AT_ONCE = 4096  # whose features are held before they enter the sums
 KEPT_BYTES = 2e9  # of features of validation and test clips, which stay the same over the steps
 TRAIN = 0  # in data.split
@@ -66,7 +69,7 @@ class Analytic(Learner):
         group.add_argument("--sharpness", type=not_negative_number, default=3.0, help="of the attention of the heads")
         group.add_argument(
             "--balance",
-            type=not_negative_number,
+            type=number(float, "a number from 0 to 1", lambda value: 0 <= value <= 1),
             default=0.0,
             help=f"for uneven classes, 0 to 1: a clip of a class of n clips counts ({CLASS_SIZE}/n)^BALANCE",
         )
@@ -91,6 +94,15 @@ class Analytic(Learner):
     @classmethod
     def needs_of_network(cls, args: Any) -> set[str] | None:
         return None if args.analytic_trunk == "raw" else {"logits", "feature"}
+
+    @classmethod
+    def check_tasks(cls, args: Any, tasks: list[Task]) -> None:
+        needed, free = LEAST_BYTES * args.expansion**2, available()
+        if needed > free:
+            raise InputError(
+                f"--expansion {args.expansion}: its sums take {needed / 1e9:.0f} GB or more, {free / 1e9:.0f} GB of"
+                f" memory are free; give {int((free / LEAST_BYTES) ** 0.5)} at most"
+            )
 
     def __init__(self, args: Any, data: IncrementalData, device: torch.device):
         super().__init__(args, data, device)

@@ -105,6 +105,8 @@ def test_dataset_that_does_not_exist_lists_those_that_do(data):
         (["--lr", "fast"], "'fast' is not a number above 0"),
         (["--lr", "nan"], "above 0"),
         (["--max_epochs", "0"], "whole number of 1 or more"),
+        (["--memory_size", "1" + 30 * "0"], "below 2^31"),
+        (["--max_epochs", 5000 * "1"], f"'{40 * '1'}' is not a whole number"),
         (["--device", "abacus"], "--device abacus"),
         (["--device", "meta"], "--device meta"),
         (["--seed", "-1"], "'-1' is not a whole number from 0"),
@@ -114,6 +116,13 @@ def test_dataset_that_does_not_exist_lists_those_that_do(data):
 )
 def test_flags_that_make_no_sense(data, flags, word):
     assert word in refused(data, *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"), [(["--expansion", "30000000"], "at most"), (["--balance", "500"], "a number from 0 to 1")]
+)
+def test_closed_form_that_cannot_be_computed(data, flags, word):
+    assert word in refused(data, *flags, method="analytic")
 
 
 def test_modality_that_a_method_does_not_take(data):

@@ -56,7 +56,7 @@ def number(kind: type[Number], expected: str, holds: Callable[[float], bool]) ->
         except ValueError:
             value = None
         if value is None or not holds(value):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not {expected}")
         return value
 
     return convert
@@ -67,8 +67,9 @@ def heading(docstring: str | None) -> str:
     return (docstring or "").partition("\n")[0]
 
 
-positive = number(int, "a whole number of 1 or more", lambda value: value >= 1)
-not_negative = number(int, "a whole number of 0 or more", lambda value: value >= 0)
+# Libraries count in 32 or 64 bits; nothing that is counted is as many.
+positive = number(int, "a whole number of 1 or more (below 2^31)", lambda value: 1 <= value < 2**31)
+not_negative = number(int, "a whole number of 0 or more (below 2^31)", lambda value: 0 <= value < 2**31)
 seed = number(int, "a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)  # of torch and numpy
 positive_number = number(float, "a number above 0", lambda value: 0 < value < float("inf"))
 not_negative_number = number(float, "a number of 0 or more", lambda value: 0 <= value < float("inf"))
