@@ -18,7 +18,7 @@ import torch
 
 from engine.run_identity import defining, difference
 from utils.errors import InputError, first_line
-from utils.files import atomic_path
+from utils.files import atomic_path, check_regular
 from utils.seeding import random_state
 
 MAX_OVERHEAD = 1 / 20  # share of the time that checkpoints within a step may take
@@ -58,11 +58,15 @@ def save(path: str, content: dict) -> None:
 
 def load(path: str) -> dict:
     """The content of a checkpoint, on the CPU; InputError if it is damaged or holds anything but data."""
+    check_regular(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+        with open(path, "rb") as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except MemoryError:
         raise
     except Exception as error:  # a damaged file can fail anywhere in zipfile, pickle or torch
+        if isinstance(error, OSError) and error.errno:  # not to be read, for now: no reason to start anew
+            raise OSError(error.errno, os.strerror(error.errno), path) from None
         raise InputError(f"{path}: not a readable checkpoint ({str(error)[:80]}); {HINT}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds {type(content).__name__}, not a checkpoint; {HINT}")

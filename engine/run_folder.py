@@ -26,7 +26,7 @@ from engine.run_files import (
 from engine.run_identity import changed_code, code_digests, defining, difference, environment, run_path
 from engine.step_log import logger
 from utils.errors import InputError
-from utils.files import TEMPORARY, file_lock, read_json, remove, write_json, write_text
+from utils.files import TEMPORARY, check_regular, file_lock, read_json, remove, write_json, write_text
 
 START_ANEW = "start anew with --overwrite, or choose another --run_dir"
 
@@ -159,10 +159,12 @@ class RunFolder:
                     os.rmdir(self.file(folder))
 
     def _refuse_links(self):
-        """InputError if a name that a run writes is a link: what it leads to is not ours."""
-        for name in [LOCK, *WRITTEN, *WRITTEN[""]]:
-            if name and os.path.islink(self.file(name)):
-                raise InputError(f"{self.file(name)}: a symbolic link within a run's folder; remove it")
+        """InputError if a name that a run writes is a link, whose target is not ours, or a pipe, which waits."""
+        for path in (self.file(name) for name in [LOCK, *WRITTEN, *WRITTEN[""]] if name):
+            if os.path.islink(path):
+                raise InputError(f"{path}: a symbolic link within a run's folder; remove it")
+            if os.path.exists(path) and not os.path.isdir(path):
+                check_regular(path)
 
     def _refuse_others(self):
         """InputError if the folder holds something else than this run, begun or complete."""
