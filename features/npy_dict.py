@@ -49,8 +49,12 @@ def _load(path, largest=None):
         check_regular(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    with open(path, "rb") as file:
-        value = _read_npy_object(BoundedFile(file, largest))
+    try:
+        with open(path, "rb") as file:
+            value = _read_npy_object(BoundedFile(file, largest))
+    except OSError as error:
+        error.filename = path  # which may be as good as ever
+        raise
     if not isinstance(value, dict):
         raise RefusedError(f"holds {type(value).__name__}, expected a dictionary saved by numpy.save")
     return value
@@ -61,7 +65,7 @@ def _read_npy_object(file):
         version = np.lib.format.read_magic(file)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, _, dtype = read_header[version](file)
-    except DamagedError:
+    except (DamagedError, OSError):
         raise
     except Exception as error:  # numpy parses the header as Python source, which fails in many ways
         raise DamagedError(f"not a .npy file ({first_line(error, 80)}); {AGAIN}") from None

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from engine import checkpoints
+from features.npy_dict import load_npy_dict
 from tests.helpers.shared import REPO
 from utils.errors import InputError
 from utils.files import atomic_path, file_lock, read_json, read_lines, read_rows, read_table, write_text
@@ -35,6 +37,15 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path, reader):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="not a regular file"):
         READERS[reader](tmp_path / "pipe")
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs a file that cannot be read")
+@pytest.mark.parametrize("reader", [*READERS.values(), load_npy_dict, checkpoints.load])
+def test_an_error_of_the_disk_is_not_called_damage(tmp_path, reader):
+    (tmp_path / "file").symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match="Input/output error") as refused:
+        reader(str(tmp_path / "file"))
+    assert refused.value.errno == errno.EIO and refused.value.filename == str(tmp_path / "file")
 
 
 @pytest.mark.parametrize("reader", READERS)

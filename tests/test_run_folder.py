@@ -78,6 +78,15 @@ def test_links_within_a_runs_folder_are_not_followed(data, name):
     assert listing(data) == before
 
 
+@pytest.mark.parametrize("name", ["log.txt", "epochs.csv", "checkpoints/step_2.pt"])
+def test_pipes_within_a_runs_folder_are_not_waited_for(data, name):
+    run(data)
+    (data / "run" / "results.json").unlink()
+    (data / "run" / name).unlink()
+    os.mkfifo(data / "run" / name)
+    assert f"{name}: not a regular file" in refuses(data)
+
+
 def test_links_that_appear_in_a_finished_run_are_not_followed(data):
     run(data)
     (data / "elsewhere").mkdir()
@@ -261,6 +270,14 @@ def test_running_out_of_memory_is_one_line_that_names_what_to_lower(data, monkey
     monkeypatch.setattr("engine.gradient.GradientLearner.train_epoch", exhausted)
     line = refuses(data)
     assert "out of memory" in line and "--train_batch_size" in line
+
+
+def test_a_thread_that_cannot_be_started_is_one_line(data, monkeypatch):
+    def start(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("engine.gradient.GradientLearner.train_epoch", start)
+    assert "can't start new thread: too little memory" in refuses(data)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

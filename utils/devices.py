@@ -77,8 +77,8 @@ def memory_errors(cure: str) -> Iterator[None]:
     """Let running out of memory, on a GPU or in main memory, end in an InputError with the ``cure``."""
     try:
         yield
-    except MemoryError:
-        raise InputError(f"out of memory; {cure}") from None
+    except MemoryError as error:
+        raise InputError(f"out of memory ({first_line(error)}); {cure}") from None
     except RuntimeError as error:
         # torch has a type of its own for a GPU's memory only.
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):

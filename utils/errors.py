@@ -40,7 +40,12 @@ def command(main: Callable | None = None, *, after_interrupt: str = "") -> Calla
         except InputError as error:
             _fail(str(error), 2)
         except MemoryError as error:
+            _say_no_more()
             _fail(f"not enough memory: {str(error) or 'the machine has no more to give'}", 2)
+        except RuntimeError as error:
+            if "can't start new thread" not in str(error):
+                raise
+            _fail(f"{error}: too little memory, or too many processes (ulimit -a)", 2)
         except BrokenPipeError:
             # The reader of our output (head, less) has gone: nobody is left to tell.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,8 +53,8 @@ def command(main: Callable | None = None, *, after_interrupt: str = "") -> Calla
         except OSError as error:
             # Whoever writes a file names it (utils.files): what is full and has no name is where we print.
             name = error.filename or ("standard output" if error.errno in FULL else "")
-            if error.errno == errno.EMFILE:  # what could be made by half only says so once more at the end
-                sys.unraisablehook = lambda _: None
+            if error.errno == errno.EMFILE:
+                _say_no_more()
             cure = _CURES.get(error.errno or 0, "")
             _fail(f"{error.strerror or error}" + (f": {name}" if name else "") + (f"; {cure}" if cure else ""), 2)
         except KeyboardInterrupt as error:
@@ -58,6 +63,11 @@ def command(main: Callable | None = None, *, after_interrupt: str = "") -> Calla
             return result
 
     return run
+
+
+def _say_no_more():
+    """What could be made by half only complains once more when it is taken down."""
+    sys.unraisablehook = lambda _: None
 
 
 def _printed(main, *args, **kwargs):

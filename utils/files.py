@@ -233,6 +233,9 @@ def _read_text(path, what, cure):
             text = file.read()
         except UnicodeDecodeError as error:
             raise _unreadable(path, what, f"not UTF-8 at byte {error.start}", cure) from None
+        except OSError as error:
+            error.filename = os.fspath(path)
+            raise
     if "\0" in text:
         raise _unreadable(path, what, "it holds zero bytes", cure)
     return text
