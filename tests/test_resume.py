@@ -30,7 +30,7 @@ def data(tmp_path):
 
 @pytest.mark.parametrize("method", ["avcil", "afc", "upper_bound", "analytic"])
 def test_killed_runs_end_like_the_undisturbed_one(tmp_path, method):
-    assert faults.killed_runs(tmp_path, method, random.Random(method), 3) == 3
+    assert faults.killed_runs(tmp_path, faults.training(method), random.Random(method), 3) == 3
 
 
 def test_interrupted_within_a_step(data):
