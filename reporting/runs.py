@@ -125,6 +125,7 @@ def _shape(run):
     return len(run.accuracy_per_step), run.class_names, [len(counts) for counts in run.confusion or ()]
 
 
+LONGEST_VALUE = 120  # signs; a figure takes minutes to lay out a line of many thousands
 # Named by their value alone, and only where they are not the same for all.
 PLACES = ("dataset", "modality", "variant")
 PEERS = ("method", "classifier", "dataset", "modality")
@@ -149,12 +150,16 @@ def differing(settings: list[dict]) -> list[str]:
 
 
 def show_value(value: object) -> str:
-    """The value of an option as people write it."""
+    """The value of an option as people write it; of a long one its beginning, and a digest that tells it from others."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return " ".join(map(str, value)) or "none"
-    return "unset" if value is None else str(value)
+        text = " ".join(map(str, value)) or "none"
+    else:
+        text = "unset" if value is None else str(value)
+    if len(text) > LONGEST_VALUE:
+        text = f"{text[: LONGEST_VALUE // 2]}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
+    return text
 
 
 def _name(own, label, settings):

@@ -155,6 +155,8 @@ def test_names_tell_runs_apart():
     settings = [base, base | {"lam": 2}, base | {"a": False}, base | {"lam": 2, "a": False}, base | {"dataset": "e"}]
     assert len(set(name_settings(settings))) == len(settings)
     assert name_settings([base]) == ["avcil"]
+    long = name_settings([base, base | {"steps": [1] * 9999}, base | {"steps": [1] * 9998}])
+    assert len(set(long)) == 3 and max(map(len, long)) < 150  # and not 20,000 signs in a legend
     assert name_settings([base, base | {"a": False}, base | {"lam": 3}]) == ["avcil", "avcil no a", "avcil lam=3"]
 
 
