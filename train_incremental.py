@@ -91,7 +91,7 @@ def train(args, method, tasks, device, group, folder):
             if args.overwrite:
                 raise KeyboardInterrupt("; the same command without --overwrite goes on from here") from None
             raise
-        return folder.finish(results, description)
+        return folder.finish(results, description, draw)
 
 
 def open_run_data(args, method, device, group=None):

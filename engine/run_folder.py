@@ -7,7 +7,7 @@ import contextlib
 import fnmatch
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from engine.checkpoints import Checkpoints
 from engine.learner import Learner
@@ -117,13 +117,18 @@ class RunFolder:
         """The path of a file of the run."""
         return os.path.join(self.path, *names)
 
-    def finish(self, results: dict, data: dict) -> RunResults:
-        """Write ``results.json``: where it stands, the run is complete. ``data``: IncrementalData.description."""
+    def finish(self, results: dict, data: dict, draw: Callable[[RunResults], None]) -> RunResults:
+        """Draw the pictures, then write ``results.json``: where it stands, the run is complete.
+
+        ``data``: IncrementalData.description.
+        """
         rests_on = {"versions": environment(), "data": data["digests"], "code": self.code}
         content = results | {"arguments": vars(self.args), **rests_on}
+        whole = RunResults.from_json(content, self.file(RESULTS))
         if self.is_main:
+            draw(whole)
             write_json(self.file(RESULTS), content)
-        return RunResults.from_json(content, self.file(RESULTS))
+        return whole
 
     def write_lines(self, name: str, lines: list[str]) -> None:
         """Let one of the run's row files hold ``lines`` and nothing else."""

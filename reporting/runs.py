@@ -150,13 +150,12 @@ def differing(settings: list[dict]) -> list[str]:
 
 
 def show_value(value: object) -> str:
-    """The value of an option as people write it; of a long one its beginning, and a digest that tells it from others."""
+    """The value of an option as people write it; of a long one its beginning and a digest."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    text = "unset" if value is None else str(value)
     if isinstance(value, list):
         text = " ".join(map(str, value)) or "none"
-    else:
-        text = "unset" if value is None else str(value)
     if len(text) > LONGEST_VALUE:
         text = f"{text[: LONGEST_VALUE // 2]}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
     return text

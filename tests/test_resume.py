@@ -89,6 +89,21 @@ def test_a_finished_run_prints_its_table_again(data, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in (data / "run").rglob("*")}
 
 
+def test_a_run_killed_while_it_draws_is_not_called_finished(data, monkeypatch):
+    """A sweep skips finished runs, and would never draw the pictures."""
+
+    def stop(_):
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr("train_incremental.draw", stop)
+        with pytest.raises(Stopped):
+            finish(data, "run", "lwf")
+    assert not (data / "run" / "results.json").exists()
+    finish(data, "run", "lwf")
+    assert (data / "run" / "figures" / "accuracy.png").exists()
+
+
 def test_other_arguments_are_refused(data):
     finish(data, "run", "lwf")
     line = refused(data, "--run_dir", str(data / "run"), *EVERY_EPOCH, "--seed", "3", method="lwf")
