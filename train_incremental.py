@@ -14,6 +14,7 @@ if __name__ == "__main__":
     enter_environment()
 
 import os
+from functools import partial
 
 # Before torch starts CUDA: some of its matrix products repeat exactly only with this workspace setting.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -91,7 +92,7 @@ def train(args, method, tasks, device, group, folder):
             if args.overwrite:
                 raise KeyboardInterrupt("; the same command without --overwrite goes on from here") from None
             raise
-        return folder.finish(results, description, draw)
+        return folder.finish(results, description, partial(draw, method))
 
 
 def open_run_data(args, method, device, group=None):

@@ -24,12 +24,12 @@ from engine.gradient import GradientLearner
 from engine.learner import EPOCH_OPTIONS, Learner
 from engine.step_log import StepLog
 from engine.tasks import Task
-from features.cache import available
 from model.analytic_features import AnalyticFeatures
 from model.random_features import UNIT, RandomFeatures
 from model.ridge import RidgeSums
 from model.ridge_mixture import RidgeMixture
 from utils.command_line import not_negative, not_negative_number, number, positive, positive_number
+from utils.devices import available
 from utils.errors import InputError
 
 CLASS_SIZE = 100  # clips of a class that count as much as without --balance

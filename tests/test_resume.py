@@ -92,7 +92,7 @@ def test_a_finished_run_prints_its_table_again(data, capsys):
 def test_a_run_killed_while_it_draws_is_not_called_finished(data, monkeypatch):
     """A sweep skips finished runs, and would never draw the pictures."""
 
-    def stop(_):
+    def stop(*_):
         raise Stopped
 
     with monkeypatch.context() as patch:
