@@ -37,6 +37,7 @@ from utils.command_line import (
     cores,
     heading,
     not_negative,
+    number,
     positive,
     positive_number,
     share,
@@ -94,6 +95,12 @@ def parse(arguments):
     )
     group.add_argument("--frame_rate", type=positive, help="frames a second; default: 10 for AVE, 8 for all others")
     group.add_argument("--short_side", type=not_negative, default=0, help="scale frames to this shorter side; 0: as is")
+    group.add_argument(
+        "--jpeg_quality",
+        type=number(int, "0, or a whole number from 2 to 31", lambda value: value == 0 or 2 <= value <= 31),
+        default=0,
+        help="of frames, from 2 (best, two and a half times as large) to 31; 0: ffmpeg's default, as released",
+    )
     group = parser.add_argument_group("work")
     group.add_argument("--num_workers", type=positive, default=cores(), help="clips at a time")
     group.add_argument("--timeout", type=positive_number, default=600, help="seconds after which a clip is given up")
@@ -108,8 +115,8 @@ def parse(arguments):
 def recorded_options(args):
     modalities = MODALITIES[args.modality]
     audio = {"sample_rate": args.sample_rate} if "audio" in modalities else {}
-    visual = {"frame_rate": args.frame_rate, "short_side": args.short_side} if "visual" in modalities else {}
-    return audio | visual
+    names = ("frame_rate", "short_side", "jpeg_quality") if "visual" in modalities else ()
+    return audio | {name: getattr(args, name) for name in names}
 
 
 def split_by_folder(args, videos):
@@ -133,7 +140,7 @@ def extract(args, folder, videos, ids):
         missing = [modality for modality in modalities if not folder.has(modality, video)]
         for modality in set(modalities) - set(missing):
             kept[modality] += 1
-        problem = file_problem(videos, video) if missing else None
+        problem = videos.problem_of(video) if missing else None
         if problem:
             failures.append(Failure(video, "video", problem))
         else:
@@ -144,16 +151,6 @@ def extract(args, folder, videos, ids):
         else:
             failures.append(Failure(video, WHAT[modality], reason))
     return failures, new, kept
-
-
-def file_problem(videos, video):
-    """Why there is not exactly one file to read for an id, or None."""
-    paths = videos.files_of(video)
-    if not paths:
-        return f"no video file of this id in {videos.folder}"
-    if len(paths) > 1:
-        return f"several files of one id, rename or remove all but one: {', '.join(map(os.path.basename, paths))}"
-    return None
 
 
 def in_parallel(args, folder, videos, todo):
@@ -177,7 +174,8 @@ def extract_one(args, folder, path, modality, video):
             extract_wav(path, folder.wav(video), args.sample_rate, args.timeout, args.max_seconds)
         else:
             frames = folder.frames_of(video)
-            extract_frames(path, frames, args.frame_rate, args.short_side, args.timeout, args.max_seconds)
+            limits = args.timeout, args.max_seconds
+            extract_frames(path, frames, args.frame_rate, args.short_side, *limits, args.jpeg_quality)
     except Exception as error:  # whatever one clip raises concerns that clip
         if is_of_machine(error):
             raise

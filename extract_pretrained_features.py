@@ -19,47 +19,40 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from importlib.metadata import version
 from types import SimpleNamespace
 
 import torch
 
 from extraction.failures import Failure, end, read_failures, summary, write_failures
-from extraction.folder import MediaFolder, wav_rate
-from extraction.pipeline import PRECISIONS, RECORDED, extract_features, plan_batches, read_precision
+from extraction.ffmpeg import MAX_SECONDS
+from extraction.folder import MediaFolder
+from extraction.inputs import FromFiles, FromVideos
+from extraction.pipeline import PRECISIONS, RECORDED, Job, extract_features, plan_batches, read_precision
 from features.store import index_path
 from features.store_writer import StoreWriter, refuse_if_full
 from model.encoders.factory import (
     AUDIO_ENCODERS,
     VISUAL_ENCODERS,
-    Encoder,
     build_audio_encoder,
     build_visual_encoder,
 )
-from splits.clips import id_problem, wanted_ids
-from utils.command_line import OneLineParser, add_data_options, cores, heading, not_negative, positive
+from splits.clips import find_videos, id_problem, wanted_ids
+from utils.command_line import OneLineParser, add_data_options, cores, heading, not_negative, positive, positive_number
 from utils.datasets import MODALITIES, find_dataset
 from utils.devices import Group, check_precision
 from utils.errors import InputError, command
 from utils.files import file_lock
 
 WHAT = {"audio": "audio_feature", "visual": "visual_feature"}
-
-
-@dataclass
-class Job:
-    """The features of one modality: of ``ids``, those that can name a clip and whose sound or frames are there."""
-
-    modality: str
-    ids: list[str]
-    encoder: Encoder
-    writer: StoreWriter
-    raw: MediaFolder
-
-    def missing(self) -> list[str]:
-        """The ids that have neither a feature nor what it is made from."""
-        return [v for v in self.ids if v not in self.writer.stored and not self.raw.has(self.modality, v)]
+# Options of the first step that reading videos has as well: type, default, help.
+OF_VIDEOS = {
+    "videos": (str, None, "folder of the video files; default: <raw_root>/<data set>/videos"),
+    "sample_rate": (positive, None, "Hz of sound; default: 16000, as AudioMAE was trained; the release's sets: 11430"),
+    "frame_rate": (positive, None, "frames a second; default: 10 for AVE, 8 for all others"),
+    "timeout": (positive_number, 600.0, "seconds after which a clip is given up; default: 600"),
+    "max_seconds": (positive_number, MAX_SECONDS, f"a longer clip fails; default: {MAX_SECONDS}"),
+}
 
 
 @command
@@ -71,21 +64,25 @@ def main(arguments=None):
     torch.backends.cuda.matmul.allow_tf32 = args.precision == "tf32"
     if args.num_workers is None:
         args.num_workers = group.share_of(cores())
-    raw = MediaFolder(args.raw_root, args.dataset)
     data = os.path.join(args.data_root, find_dataset(args.dataset).folder)
-    ids, modalities = clips_of(args, raw), MODALITIES[args.modality]
-    encoders = {modality: BUILD[modality](args, raw) for modality in modalities}
+    inputs, ids, unusable = (from_videos if args.source == "videos" else from_files)(args)
+    modalities = MODALITIES[args.modality]
+    encoders = {modality: build(args, modality, inputs) for modality in modalities}
     os.makedirs(data, exist_ok=True)
     with locked(data, modalities) if group.is_main else nullcontext():
-        jobs = [make_job(args, raw, data, modality, ids, encoders[modality]) for modality in modalities]
+        jobs = [make_job(args, data, modality, ids, encoders[modality], inputs) for modality in modalities]
         if group.is_main:
             begin(jobs, data)
         group.barrier()
-        done = [extract_modality(args, job, group) for job in jobs]
+        # What is read from videos is read for both modalities at once.
+        done = [extract(args, each, group) for each in ([jobs] if args.source == "videos" else [[job] for job in jobs])]
         if group.is_main:
-            failures = [failure for _, failed in done for failure in failed] + bad_names(ids, modalities)
-            path = write_failures(data, failures, {(video, WHAT[each]) for video in ids for each in modalities})
-            print(f"Wrote {' and '.join(line for line, _ in done)}; {summary(failures)}, listed in {path}", flush=True)
+            failures = [failure for _, failed in done for failure in failed] + bad_names(ids, modalities) + unusable
+            tried = {(video, WHAT[each]) for video in ids for each in modalities}
+            tried |= {(failure.id, "video") for failure in read_failures(data) if args.source == "videos"}
+            path = write_failures(data, failures, tried)
+            lines = " and ".join(line for lines, _ in done for line in lines)
+            print(f"Wrote {lines}; {summary(failures)}, listed in {path}", flush=True)
     group.close()
     if group.is_main:
         end(failures, len(ids) * len(modalities), path)
@@ -105,6 +102,16 @@ def locked(data, modalities) -> Iterator[None]:
 def parse(arguments):
     parser = OneLineParser(prog="extract_pretrained_features.py", description=heading(__doc__))
     add_data_options(parser.add_argument_group("clips"))
+    group = parser.add_argument_group("from what")
+    group.add_argument(
+        "--from",
+        dest="source",
+        choices=("files", "videos"),
+        default="files",
+        help="files: the sound and frames of extract_audios_frames; videos: each decoded once, no file in between",
+    )
+    for name, (kind, _, text) in OF_VIDEOS.items():
+        group.add_argument(f"--{name}", type=kind, help=f"with --from videos: {text}")
     group = parser.add_argument_group("encoders")
     group.add_argument("--audio_encoder", default="audiomae", help=f"one of {', '.join(AUDIO_ENCODERS)}")
     group.add_argument("--audio_checkpoint", help="file of AudioMAE's weights; default: hub, which fetches them")
@@ -132,25 +139,43 @@ def parse(arguments):
     )
     args = parser.parse_args(arguments)
     args.line = sys.argv[1:] if arguments is None else arguments
+    for name, (_, default, _) in OF_VIDEOS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+        elif args.source != "videos":
+            raise InputError(f"--{name}: goes with --from videos; leave it out, or give it to extract_audios_frames")
+    known = find_dataset(args.dataset)
+    args.frame_rate = args.frame_rate or known.frames_per_second
+    args.sample_rate = args.sample_rate or known.sample_rate
     return args
 
 
-def clips_of(args, raw):
-    """The ids to work on, whether or not all have sound and frames; InputError if none has."""
+def from_videos(args):
+    """The videos as inputs, the ids to work on, and the failures of files that are no clips."""
+    videos = find_videos(args.videos or MediaFolder(args.raw_root, args.dataset).videos)
+    ids = wanted_ids(args.dataset, args.data_root, args.id_file, args.all)
+    unusable = [Failure(name, "video", problem) for name, problem in videos.unusable.items()]
+    inputs = FromVideos(videos, args.sample_rate, args.frame_rate, args.max_seconds)
+    return inputs, sorted(videos.paths) if ids is None else ids, unusable
+
+
+def from_files(args):
+    """Sound and frames as inputs, and the ids to work on, whether or not all have them; InputError if none has."""
+    raw = MediaFolder(args.raw_root, args.dataset)
     extracted = {modality: raw.extracted(modality) for modality in MODALITIES[args.modality]}
     for modality in (modality for modality, videos in extracted.items() if not videos):
         folder = raw.audios if modality == "audio" else raw.frames
         raise InputError(f"{folder}: nothing in it; run sh extract_audios_frames.sh '{args.dataset}' first")
     ids = wanted_ids(args.dataset, args.data_root, args.id_file, args.all)
-    return sorted(set().union(*extracted.values())) if ids is None else ids
+    return FromFiles(raw), sorted(set().union(*extracted.values())) if ids is None else ids, []
 
 
-def make_job(args, raw, data, modality, ids, encoder):
+def make_job(args, data, modality, ids, encoder, inputs):
+    inputs.prepare[modality] = encoder.prepare
     going_on = shlex.join([".venv/bin/python", "extract_pretrained_features.py", *args.line])
-    writer = StoreWriter(
-        data, modality, encoder.shape, args.feature_dtype, attributes(args, raw, encoder), command=going_on
-    )
-    return Job(modality, [video for video in ids if not id_problem(video)], encoder, writer, raw)
+    attributes = encoder.attributes | inputs.attributes(modality) | recorded(args)
+    writer = StoreWriter(data, modality, encoder.shape, args.feature_dtype, attributes, command=going_on)
+    return Job(modality, [video for video in ids if not id_problem(video)], encoder, writer, inputs)
 
 
 def begin(jobs, data):
@@ -165,22 +190,32 @@ def begin(jobs, data):
         job.writer.begin()
 
 
-def extract_modality(args, job, group):
-    """Extract the features of one modality; return a line on what was written, and the failures of all ranks."""
-    raw, modality, writer = job.raw, job.modality, job.writer
-    if not group.is_main:
-        writer.join()
-    paths = {video: raw.wav(video) if modality == "audio" else raw.frames_of(video) for video in job.ids}
-    missing = job.missing()
+def extract(args, jobs, group):
+    """Extract the features of ``jobs`` together; return a line on each, and the failures of all ranks."""
+    todo = {}
+    for job in jobs:
+        if not group.is_main:
+            job.writer.join()
+        for video in set(job.ids).difference(job.writer.done(), job.missing()):
+            todo.setdefault(video, []).append(job.modality)
     # Batches are planned without regard to what is done: a run that goes on makes the same ones, and skips those.
-    todo = paths.keys() - writer.done().keys() - set(missing)
-    planned = plan_batches(list(writer.rows), args.batch_size, group.rank, group.world)
-    batches = [[video for video in batch if video in todo] for batch in planned]
-    options = SimpleNamespace(**vars(args), what=WHAT[modality], show_progress=group.is_main)
-    count, failures = extract_features(job.encoder, writer, list(filter(None, batches)), paths, options)
-    count, failures = sum(group.gather([count])), group.gather(failures)
-    line = f"{modality} features of {count} clips ({writer.finish()} in all) to {writer.index}" if group.is_main else ""
-    return line, failures + missing_inputs(raw, modality, missing)
+    planned = plan_batches(
+        list(dict.fromkeys(v for job in jobs for v in job.writer.rows)), args.batch_size, group.rank, group.world
+    )
+    batches = [{video: todo[video] for video in batch if video in todo} for batch in planned]
+    options = SimpleNamespace(**vars(args), show_progress=group.is_main)
+    found = extract_features(jobs, list(filter(None, batches)), options)
+    lines, failures = [], []
+    for job in jobs:
+        count, failed = found[job.modality]
+        count, failed = sum(group.gather([count])), group.gather(failed)
+        if group.is_main:
+            lines.append(
+                f"{job.modality} features of {count} clips ({job.writer.finish()} in all) to {job.writer.index}"
+            )
+        failures += failed
+        failures += [Failure(v, WHAT[job.modality], job.inputs.reason(job.modality, v)) for v in job.missing()]
+    return lines, failures
 
 
 def bad_names(ids, modalities):
@@ -189,43 +224,22 @@ def bad_names(ids, modalities):
     return [Failure(video, WHAT[each], problem) for video, problem in problems.items() for each in modalities]
 
 
-def build_audio(args, raw):
-    first = next(iter(raw.extracted("audio")))
-    rate = raw.record().get("sample_rate") or wav_rate(raw.wav(first))
+def build(args, modality, inputs):
+    if modality == "visual":
+        return build_visual_encoder(args.visual_encoder, args.visual_checkpoint, args.pooled)
     normalized = args.normalize_fbank
     if normalized is None:
         normalized = args.audio_encoder == "audiomae" and find_dataset(args.dataset).normalize_fbank
-    return build_audio_encoder(args.audio_encoder, args.audio_checkpoint, rate, normalized)
+    return build_audio_encoder(args.audio_encoder, args.audio_checkpoint, inputs.sample_rate, normalized)
 
 
-def build_visual(args, raw):
-    encoder = build_visual_encoder(args.visual_encoder, args.visual_checkpoint, args.pooled)
-    record = raw.record()
-    encoder.attributes |= {name: record.get(name, "unknown") for name in ("frame_rate", "short_side")}
-    return encoder
-
-
-BUILD = {"audio": build_audio, "visual": build_visual}
-
-
-def attributes(args, raw, encoder):
-    """What the file says about its features."""
-    return encoder.attributes | {
+def recorded(args):
+    """What the store says about its features, beside encoder and inputs."""
+    return {
         "precision": RECORDED.get(args.precision, args.precision),
         "feature_dtype": args.feature_dtype,
-        "ffmpeg": ", ".join(raw.record().get("ffmpeg", ["unknown"])),
         "software": f"torch {torch.__version__}, timm {version('timm')}, transformers {version('transformers')}",
     }
-
-
-def missing_inputs(raw, modality, videos):
-    """Failures of clips without sound or frames, with the reason that the first step gave."""
-    step = "audio" if modality == "audio" else "frames"
-    reasons = {(failure.id, failure.what): failure.reason for failure in read_failures(raw.path)}
-    return [
-        Failure(v, WHAT[modality], reasons.get((v, step)) or reasons.get((v, "video")) or f"no {step} extracted yet")
-        for v in videos
-    ]
 
 
 if __name__ == "__main__":

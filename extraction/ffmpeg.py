@@ -23,13 +23,13 @@ MAX_SECONDS = 600  # of a clip: sixty times what an encoder looks at
 MAX_PIXELS = 36_000_000  # of a picture: 7680 x 4320 and some
 MAX_BYTES = 4 * 10**9  # of a clip's sound or frames: ten minutes of 1920 x 1080 take less than half
 # Only what the file itself holds: a playlist that calls itself .mp4 must not make ffmpeg read or fetch what it names.
-_CONTAINERS = """
-aac ac3 aiff amr asf au av1 avi dv eac3 flac flv gif h264 h263 hevc ivf m4v matroska,webm mjpeg mov,mp4,m4a,3gp,3g2,mj2
-mp3 mpeg mpegts mpegvideo mxf nsv nut obu ogg rm swf vc1 vob w64 wav wtv yuv4mpegpipe
-"""
+CONTAINERS = (
+    "aac,ac3,aiff,amr,asf,au,av1,avi,dv,eac3,flac,flv,gif,h264,h263,hevc,ivf,m4v,matroska,webm,mjpeg,mov,mp4,m4a,3gp,3g2,mj2,"
+    "mp3,mpeg,mpegts,mpegvideo,mxf,nsv,nut,obu,ogg,rm,swf,vc1,vob,w64,wav,wtv,yuv4mpegpipe"
+)
 _COMMON = (
     *("-nostdin", "-hide_banner", "-nostats", "-protocol_whitelist", "file", "-threads", "1"),
-    *("-format_whitelist", ",".join(_CONTAINERS.split()), "-max_pixels", str(MAX_PIXELS)),
+    *("-format_whitelist", CONTAINERS, "-max_pixels", str(MAX_PIXELS)),
 )
 _TOO_LARGE = "exceeds specified max pixel count"
 _LONGEST_LOG = 1 << 18  # bytes
@@ -83,7 +83,7 @@ def extract_wav(
             samples = soundfile.info(file).frames
         if not samples:
             raise MediaError("the decoder produced no sound")
-        _refuse_long(samples / sample_rate, max_seconds)
+        refuse_long(samples / sample_rate, max_seconds)
         sync(aside)
         os.replace(aside, wav)
 
@@ -95,19 +95,21 @@ def extract_frames(
     short_side: int = 0,
     timeout: float = 600,
     max_seconds: float = MAX_SECONDS,
+    jpeg_quality: int = 0,
 ):
     """Write ``frame_rate`` frames a second of ``video`` to the folder ``frames``: 000001.jpg, 000002.jpg, ...
 
     The folder appears only when whole. Frames are upright (rotation marks are applied), at a constant rate whatever
-    the file's; ``short_side`` > 0 scales their shorter side to that many pixels. MediaError if there are none, or more
-    than those of ``max_seconds``.
+    the file's; ``short_side`` > 0 scales their shorter side to that many pixels. ``jpeg_quality``: 1 (best) to 31, 0:
+    ffmpeg's default. MediaError if there are none, or more than those of ``max_seconds``.
     """
     with _folder_aside(frames) as folder:
         scale = f"scale='if(gt(iw,ih),-2,{short_side})':'if(gt(iw,ih),{short_side},-2)'"
-        options = ("-an", "-sn", "-dn", *(("-vf", scale) if short_side else ()), "-r", str(frame_rate), "-q:v", "2")
+        options = ("-an", "-sn", "-dn", *(("-vf", scale) if short_side else ()), "-r", str(frame_rate))
+        options += ("-q:v", str(jpeg_quality)) if jpeg_quality else ()
         most = ("-frames:v", str(int((max_seconds + 1) * frame_rate) + 1))
         _run(video, (*options, *most, "%06d.jpg"), folder, timeout, "Video")
-        _refuse_long(len(os.listdir(folder)) / frame_rate, max_seconds)
+        refuse_long(len(os.listdir(folder)) / frame_rate, max_seconds)
         os.chmod(folder, 0o777 & ~UMASK)
         try:
             os.rename(folder, frames)
@@ -115,7 +117,8 @@ def extract_frames(
             raise OSError(error.errno, error.strerror, frames) from None
 
 
-def _refuse_long(seconds, max_seconds):
+def refuse_long(seconds: float, max_seconds: float):
+    """MediaError if sound or frames are longer than a clip may be."""
     # A second more is rounding: of the last frame, of the codec's last block.
     if seconds > max_seconds + 1:
         raise MediaError(f"longer than {max_seconds:g} seconds; cut it, or raise --max_seconds")

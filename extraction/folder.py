@@ -10,7 +10,13 @@ from utils.errors import InputError
 from utils.files import read_json, write_json
 
 RECORD = "extraction.json"
-_FLAGS = {"sample_rate": ("audios", "Hz"), "frame_rate": ("frames", "a second"), "short_side": ("frames", "pixels")}
+_FLAGS = {
+    "sample_rate": ("audios", "Hz"),
+    "frame_rate": ("frames", "a second"),
+    "short_side": ("frames", "pixels"),
+    "jpeg_quality": ("frames", "ffmpeg's scale"),
+}
+EARLIER_QUALITY = 2  # of frames from before it was recorded
 
 
 class MediaFolder:
@@ -59,9 +65,10 @@ class MediaFolder:
         ``options``: some of sample_rate, frame_rate, short_side.
         """
         before = self.record()
+        earlier = {"jpeg_quality": EARLIER_QUALITY} if "frame_rate" in before else {}
         for name, value in options.items():
             folder, unit = _FLAGS[name]
-            old = before.get(name)
+            old = (earlier | before).get(name)
             if old not in (None, value) and self.extracted("audio" if folder == "audios" else "visual"):
                 raise InputError(
                     f"{os.path.join(self.path, folder)}: made with --{name} {old} ({unit}), not {value}; pass"

@@ -6,8 +6,10 @@ import tempfile
 import numpy as np
 import torch
 
-from extraction.ffmpeg import DEFAULT_SAMPLE_RATE, extract_frames, extract_wav
+from extraction.ffmpeg import DEFAULT_SAMPLE_RATE, MAX_SECONDS, extract_frames, extract_wav
+from extraction.folder import EARLIER_QUALITY
 from extraction.pipeline import infer
+from extraction.videos import prepare_video
 from model.encoders.factory import build_audio_encoder, build_visual_encoder
 from model.encoders.weights import PACKAGED
 from utils.errors import InputError, MediaError
@@ -36,20 +38,26 @@ class ClipFeatures:
 
     def _feature(self, modality, video, folder):
         provenance, path = self.provenance[modality], os.path.join(folder, modality)
-        if modality == "audio":
-            extract_wav(video, path, self.sample_rate)
+        rate, encoder = int(provenance.get("frame_rate", self.frame_rate)), self.encoders[modality]
+        if provenance.get("from") == "videos":
+            prepared = prepare_video(video, {modality: encoder.prepare}, self.sample_rate, rate, MAX_SECONDS)[modality]
+            if isinstance(prepared, Exception):
+                raise prepared
         else:
-            rate = provenance.get("frame_rate", self.frame_rate)
-            extract_frames(video, path, rate, provenance.get("short_side", 0))
-        encoder = self.encoders[modality]
-        feature = infer(encoder.network, encoder.prepare(path)[None].numpy(), self.device)[0]
+            if modality == "audio":
+                extract_wav(video, path, self.sample_rate)
+            else:
+                quality = int(provenance.get("jpeg_quality", EARLIER_QUALITY))
+                extract_frames(video, path, rate, provenance.get("short_side", 0), jpeg_quality=quality)
+            prepared = encoder.prepare(path)
+        feature = infer(encoder.network, prepared[None].numpy(), self.device)[0]
         if not np.isfinite(feature).all():
             raise MediaError(f"its {modality} feature holds values that are not finite")
         return feature.astype(provenance.get("feature_dtype", "float32"))
 
     @property
     def sample_rate(self):
-        return int(self.provenance["audio"].get("sample_rate") or DEFAULT_SAMPLE_RATE)
+        return int(self.provenance.get("audio", {}).get("sample_rate") or DEFAULT_SAMPLE_RATE)
 
     def _build(self, modality, checkpoint):
         provenance = self.provenance[modality]

@@ -21,7 +21,7 @@ FILES = {
 
 
 # What the extraction records that tells one kind of features from another.
-ORIGIN = ("encoder", "checkpoint_sha256", "sample_rate", "normalize_fbank", "frame_rate", "pooling")
+ORIGIN = ("encoder", "checkpoint_sha256", "sample_rate", "normalize_fbank", "frame_rate", "from", "pooling")
 
 
 class Features(ABC):

@@ -26,6 +26,7 @@ from utils.files import TEMPORARY, remove, write_json
 
 # Differences in these do not make features of another kind.
 _NOT_COMPARED = {"checkpoint", "ffmpeg", "software"}
+_EARLIER = {"jpeg_quality": 2}  # of frames where nothing is recorded
 _CURE = "pass the options it was made with, give another --data_root, or remove it"
 
 
@@ -88,7 +89,7 @@ class StoreWriter:
         if "encoder" not in attributes:
             raise InputError(f"{path}: not a store of ours (no encoder is recorded); move it away to extract features")
         for name in sorted((self.attributes.keys() | attributes.keys()) - _NOT_COMPARED):
-            old, new = attributes.get(name), self.attributes.get(name)
+            old, new = (about.get(name, _EARLIER.get(name)) for about in (attributes, self.attributes))
             if old != new:
                 raise InputError(f"{path}: made with {name} {old}, not {new}; {_CURE}")
 

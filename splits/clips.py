@@ -39,6 +39,15 @@ class Videos:
         """The files of an id: those of that name, else those that stand for it; normally one."""
         return self.paths.get(video) or self.aliases.get(video, [])
 
+    def problem_of(self, video: str) -> str | None:
+        """Why there is not exactly one file to read for an id, or None."""
+        paths = self.files_of(video)
+        if not paths:
+            return f"no video file of this id in {self.folder}"
+        if len(paths) > 1:
+            return f"several files of one id, rename or remove all but one: {', '.join(map(os.path.basename, paths))}"
+        return None
+
 
 def find_videos(folder: str) -> Videos:
     """The video files in ``folder`` and in its subfolders, one level down (a folder per class), hidden ones left out.

@@ -26,7 +26,7 @@ from torch import nn
 import extract_pretrained_features
 from extract_pretrained_features import main
 from extraction import pipeline
-from extraction.pipeline import PreparedBatches, extract_features, plan_batches
+from extraction.pipeline import Job, PreparedBatches, extract_features, plan_batches
 from features.convert import main as convert
 from features.row_file import RowFile
 from features.store import StoreFeatures, index_path, open_features, plan_path
@@ -323,13 +323,12 @@ def test_whatever_a_clip_raises_concerns_that_clip(tmp_path, raw, monkeypatch):
 
 
 def test_workers_need_no_shared_memory_and_say_what_the_machine_lacks():
-    def prepare(path):
-        if path == "one too many":
-            raise OSError(errno.EMFILE, "Too many open files")
-        return torch.zeros(3)
+    def prepare(video, modalities):
+        error = OSError(errno.EMFILE, "Too many open files")
+        return dict.fromkeys(modalities, error if video == "b" else torch.zeros(3))
 
-    batches = PreparedBatches([["a"], ["a", "b"]], {"a": "fine", "b": "one too many"}, prepare)
-    ids, inputs, failed = batches[0]
+    batches = PreparedBatches([{"a": ["audio"]}, {"a": ["audio"], "b": ["audio"]}], prepare)
+    ids, inputs, failed = batches[0]["audio"]
     assert ids == ["a"] and isinstance(inputs, np.ndarray) and not failed
     assert batches[1].errno == errno.EMFILE
     with pytest.raises(OSError, match="Too many open files"):
@@ -394,15 +393,15 @@ def test_values_that_are_not_finite_are_failures(tmp_path):
         def forward(self, inputs):
             return inputs * 1e5
 
-    options = SimpleNamespace(
-        what="audio_feature", precision="fp32", feature_dtype="float16", num_workers=0, show_progress=False
-    )
+    options = SimpleNamespace(precision="fp32", feature_dtype="float16", num_workers=0, show_progress=False)
     options.device = torch.device("cpu")
     encoder = Encoder("odd", lambda path: torch.full((3,), float(path)), Odd(), (3,), {})
     writer = StoreWriter(str(tmp_path), "audio", (3,), "float16", {"encoder": "odd"}, "again")
     assert writer.plan(["a", "b"]) == 12
     writer.begin()
-    count, failed = extract_features(encoder, writer, [["a", "b"]], {"a": "1", "b": "0.1"}, options)
+    inputs = lambda video, modalities: {"audio": encoder.prepare({"a": "1", "b": "0.1"}[video])}  # noqa: E731
+    job = Job("audio", ["a", "b"], encoder, writer, inputs)
+    count, failed = extract_features([job], [{"a": ["audio"], "b": ["audio"]}], options)["audio"]
     assert count == 1 and writer.finish() == 1
     assert [(failure.id, failure.what) for failure in failed] == [("a", "audio_feature")]
     assert "not finite in float16" in failed[0].reason
@@ -570,6 +569,6 @@ def used(folder):
 def test_filter_banks_are_normalised_but_for_the_data_sets_of_the_release(monkeypatch, dataset, flags, normalized):
     asked = []
     monkeypatch.setattr(extract_pretrained_features, "build_audio_encoder", lambda *args: asked.append(args))
-    raw = SimpleNamespace(extracted=lambda _: ["a"], record=lambda: {"sample_rate": 8000})
-    extract_pretrained_features.build_audio(extract_pretrained_features.parse(["--dataset", dataset, *flags]), raw)
+    args = extract_pretrained_features.parse(["--dataset", dataset, *flags])
+    extract_pretrained_features.build(args, "audio", SimpleNamespace(sample_rate=8000))
     assert asked[0][2:] == (8000, normalized)

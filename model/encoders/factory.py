@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from model.encoders.fbank import FRAMES, filter_bank, fit_frames, normalize, read_wav
+from model.encoders.fbank import FRAMES, filter_bank, fit_frames, normalize, read_wav, waveform_of
 from model.encoders.frames import read_frames
 from model.encoders.images import NUM_FRAMES, MeanPosition, Patches, load_timm
 from model.encoders.videomae import HUB_NAME, load_videomae
@@ -30,6 +31,8 @@ _LOGMEL_BANDS, _LOGMEL_TIMES = 64, 12
 @dataclass
 class Encoder:
     """``prepare(path)`` gives the input of one clip; ``network`` maps a batch of those to features (B, *``shape``).
+
+    In the place of a path it takes what extraction.videos gives.
 
     ``prepare`` can be sent to another process and raises MediaError for a clip it cannot read. ``attributes`` say how
     the features are made. ``left_out``: keys of the checkpoint that the network has no use for.
@@ -97,19 +100,19 @@ def build_visual_encoder(name: str, checkpoint: str | None = None, pooled: bool 
     return Encoder(name, prepare, network, shape, attributes, left_out)
 
 
-def prepare_audiomae(sample_rate: int | None, normalized: bool, path: str) -> torch.Tensor:
-    """Filter bank (1, 1024, 128) of the first 10 s or so of a wav file, zero-padded."""
-    waveform, rate = read_wav(path, sample_rate)
+def prepare_audiomae(sample_rate: int | None, normalized: bool, sound: str | np.ndarray) -> torch.Tensor:
+    """Filter bank (1, 1024, 128) of the first 10 s or so of a wav file, or of int16 (n, channels), zero-padded."""
+    waveform, rate = _read(sound, sample_rate)
     bank = fit_frames(filter_bank(waveform, rate, max_frames=FRAMES))
     return (normalize(bank) if normalized else bank)[None]
 
 
-def prepare_logmel(sample_rate: int | None, path: str) -> torch.Tensor:
-    """The whole wav file as the mean log-mel energies of 12 equal parts, (768,), band by band.
+def prepare_logmel(sample_rate: int | None, sound: str | np.ndarray) -> torch.Tensor:
+    """The whole wav file, or int16 (n, channels), as the mean log-mel energies of 12 equal parts, (768,), band by band.
 
     Brought to mean 0 and variance 1 like the outputs of the trained encoders, so loudness does not matter.
     """
-    waveform, rate = read_wav(path, sample_rate)
+    waveform, rate = _read(sound, sample_rate)
     bands = filter_bank(waveform, rate, _LOGMEL_BANDS).T
     feature = F.adaptive_avg_pool1d(bands, _LOGMEL_TIMES).flatten()
     return F.layer_norm(feature, feature.shape)
@@ -127,6 +130,13 @@ def _find(function, name, known):
             f" {function} (docs/extending.md)"
         )
     return build
+
+
+def _read(sound, sample_rate):
+    if isinstance(sound, str):
+        return read_wav(sound, sample_rate)
+    assert sample_rate
+    return waveform_of(sound), sample_rate
 
 
 def _refuse(flag, value, reason):

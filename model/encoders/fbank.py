@@ -46,8 +46,13 @@ def read_wav(path: str, expected_rate: int | None = None) -> tuple[torch.Tensor,
         raise MediaError("the wav file ends early")
     if expected_rate and rate != expected_rate:
         raise MediaError(f"the wav file is at {rate} Hz, others are at {expected_rate}; extract the sound again")
+    return waveform_of(samples), rate
+
+
+def waveform_of(samples: np.ndarray) -> torch.Tensor:
+    """int16 samples (n, channels) as float32 (n,): the first channel less the mean of all."""
     waveform = torch.from_numpy(samples.astype(np.float32)).div_(32768)
-    return waveform[:, 0] - waveform.mean(), rate
+    return waveform[:, 0] - waveform.mean()
 
 
 def _samples(sound):

@@ -4,7 +4,8 @@ Shapes: F frames, H, W pixels.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,40 +29,50 @@ def choose_frames(available: int, wanted: int = 16) -> list[int]:
 
 
 def read_frames(
-    folder: str,
+    frames: str | Callable,
     wanted: int,
     side: int,
     resize: int | None = None,
     resample: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> torch.Tensor:
-    """``wanted`` frames of ``folder`` as uint8 (F, 3, side, side), F = ``wanted``.
+    """``wanted`` frames of a folder as uint8 (F, 3, side, side), F = ``wanted``.
 
     Each is scaled to a shorter side of ``resize`` (default: ``side``) pixels and cut to its central square.
-    MediaError if there are none or one is unreadable.
+    MediaError if there are none or one is unreadable. In the place of a folder, ``frames(wanted, convert)`` gives those
+    of a video, each through ``convert``.
     """
-    names = sorted(name for name in os.listdir(folder) if name.endswith(".jpg"))
-    if not names:
-        raise MediaError("its folder of frames is empty")
-    chosen = choose_frames(len(names), wanted)
-    # Each file is decoded once, however often a short clip needs it.
-    pixels = {index: _read_square(os.path.join(folder, names[index]), side, resize, resample) for index in set(chosen)}
-    return torch.from_numpy(np.stack([pixels[index] for index in chosen])).permute(0, 3, 1, 2).contiguous()
+    square = partial(_square, side=side, resize=resize or side, resample=resample)
+    if callable(frames):
+        pixels = frames(wanted, lambda array: square(Image.fromarray(array)))
+    else:
+        names = sorted(name for name in os.listdir(frames) if name.endswith(".jpg"))
+        if not names:
+            raise MediaError("its folder of frames is empty")
+        chosen = choose_frames(len(names), wanted)
+        # Each file is decoded once, however often a short clip needs it.
+        read = {index: _read_square(os.path.join(frames, names[index]), square) for index in set(chosen)}
+        pixels = [read[index] for index in chosen]
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
 
 
-def _read_square(path, side, resize, resample):
+def _read_square(path, square):
     try:
         check_regular(path)
         with Image.open(path) as image:
-            width, height = image.size
-            scale = (resize or side) / min(width, height)
-            if scale * max(width, height) > _LONGEST_SIDE:
-                raise MediaError(f"frames of {width} x {height} pixels are too long and narrow")
-            size = (max(side, int(width * scale)), max(side, int(height * scale)))
-            image = image.convert("RGB").resize(size, resample)
+            return square(image)
     except (OSError, SyntaxError, InputError, Image.DecompressionBombError) as error:
         if is_of_machine(error):
             raise
         raise MediaError(f"frame {os.path.basename(path)} is unreadable ({first_line(error, 80)})") from None
+
+
+def _square(image, side, resize, resample):
+    width, height = image.size
+    scale = resize / min(width, height)
+    if scale * max(width, height) > _LONGEST_SIDE:
+        raise MediaError(f"frames of {width} x {height} pixels are too long and narrow")
+    size = (max(side, int(width * scale)), max(side, int(height * scale)))
+    image = image.convert("RGB").resize(size, resample)
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
     return np.asarray(image)[top : top + side, left : left + side]
 
