@@ -99,7 +99,7 @@ def parse(arguments):
         "--jpeg_quality",
         type=number(int, "0, or a whole number from 2 to 31", lambda value: value == 0 or 2 <= value <= 31),
         default=0,
-        help="of frames, from 2 (best, two and a half times as large) to 31; 0: ffmpeg's default, as released",
+        help="of frames, from 2 (best, three times as large) to 31; 0: ffmpeg's default, as released",
     )
     group = parser.add_argument_group("work")
     group.add_argument("--num_workers", type=positive, default=cores(), help="clips at a time")
