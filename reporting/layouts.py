@@ -72,10 +72,18 @@ def cells_of(measure: Measure, cases: list[list[RunResults]]) -> list[Cell]:
     cells = [cell(map(value, runs)) for runs in cases]
     competing = [index for index, runs in enumerate(cases) if runs and not _is(CEILING, runs)]
     if len(competing) > 1:
-        marked = mark_best([cells[index] for index in competing], highest)
+        marked = _mark([cells[index] for index in competing], [cases[index] for index in competing], value, highest)
         for index, each in zip(competing, marked, strict=True):
             cells[index] = each
     return cells
+
+
+def _mark(cells, cases, value, highest):
+    if all(len(runs) < 2 for runs in cases):
+        return mark_best(cells, highest)
+    from reporting.paired import mark_tested  # not above: tables of single runs do without NumPy
+
+    return mark_tested(cells, cases, value, highest)
 
 
 def best_note(columns: list[list[Cell]], groups: list[Group]) -> list[str]:
@@ -83,7 +91,9 @@ def best_note(columns: list[list[Cell]], groups: list[Group]) -> list[str]:
     if not any(each.best for column in columns for each in column):
         return []
     ceiling = next((runs[0].label for _, runs in groups if _is(CEILING, runs)), None)
-    line = "Best of each column marked, where no other lies within its standard deviation"
+    line = "Best of each column marked"
+    if any(len(runs) > 1 for _, runs in groups):
+        line += ", where it differs from each other row in the paired t-test over seeds (5 %, corrected by Holm)"
     return [line + (f"; {ceiling}, which keeps all data, takes no part." if ceiling else ".")]
 
 

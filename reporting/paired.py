@@ -1,5 +1,9 @@
 """``--layout paired``: each row against another, run by run of the same seed and class order."""
 
+import operator
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 
 from engine.run_files import RunResults
@@ -40,11 +44,15 @@ def _find_row(groups, against, place):
     return rows[0]
 
 
-def differences(runs: list[RunResults], others: list[RunResults], key: str) -> np.ndarray:
-    """``key`` of runs less that of others, (pairs,), fractions: pairs have one seed and one value of pooled options."""
+def differences(runs: list[RunResults], others: list[RunResults], key: str | Callable) -> np.ndarray:
+    """``key`` of runs (or what it returns of one) less that of others, (pairs,), fractions.
+
+    Pairs have one seed and one value of pooled options.
+    """
     by_draw = {(run.arguments["seed"], run.pooled): run for run in others}
     pairs = [(run, by_draw.get((run.arguments["seed"], run.pooled))) for run in runs]
-    values = [(getattr(run, key), getattr(other, key)) for run, other in pairs if other is not None]
+    value = key if callable(key) else operator.attrgetter(key)
+    values = [(value(run), value(other)) for run, other in pairs if other is not None]
     return np.array([value - other for value, other in values if value is not None and other is not None])
 
 
@@ -69,6 +77,19 @@ def holm(pvalues: list[float | None]) -> list[bool]:
     while passed < len(known) and known[passed] <= (1 - CONFIDENCE) / (len(known) - passed):
         passed += 1
     return [value is not None and value in known[:passed] for value in pvalues]
+
+
+def mark_tested(
+    cells: list[Cell], cases: list[list[RunResults]], value: Callable[[RunResults], float | None], highest: bool
+) -> list[Cell]:
+    """``cells``, those of ``value`` of each of ``cases``; the best is marked if it differs from each other one."""
+    known = [index for index, each in enumerate(cells) if each.value is not None]
+    if len(known) < 2:
+        return cells
+    best = (max if highest else min)(known, key=lambda index: cells[index].value)
+    tests = [compare(differences(cases[best], cases[other], value)) for other in known if other != best]
+    marked = all(holm([test and test[0] for test in tests]))
+    return [replace(each, best=marked and index == best) for index, each in enumerate(cells)]
 
 
 def mcnemar(run: RunResults, other: RunResults) -> float | None:
