@@ -164,10 +164,10 @@ def plan(dataset, further, method, classifier, modality, number):
     flags += ["--dataset", dataset, *further]
     try:
         options, learner = parse(flags)
-        options = resolve(options, count_classes(dataset, options.data_root, options.num_classes, options.splits))
-        check_resolved(options, learner)
     except InputError as error:
         raise InputError(f"{method}: {error}; choose the methods that take the flag by --methods") from None
+    options = resolve(options, count_classes(dataset, options.data_root, options.num_classes, options.splits))
+    check_resolved(options, learner)
     name = f"{method} {classifier} {modality} seed {number}".replace(" linear", "")
     folder = RunFolder(options, learner)
     results = folder.finished()

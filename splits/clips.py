@@ -56,6 +56,8 @@ def find_videos(folder: str) -> Videos:
     folder's: ``dog_1`` and ``cat_1``. Video files that cannot be used are listed as such: further down, links to
     nothing, pipes, names that cannot be ids. InputError if there is no such folder or no video in it.
     """
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder}: no such folder; put the videos there, or name theirs by --videos FOLDER")
     videos = Videos(folder)
     files = sorted(_video_files(folder, videos))
     folders_of = {}
