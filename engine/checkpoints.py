@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import io
 import itertools
 import os
@@ -65,7 +66,8 @@ def load(path: str) -> dict:
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can fail anywhere in zipfile, pickle or torch
-        if isinstance(error, OSError) and error.errno:  # not to be read, for now: no reason to start anew
+        # Not to be read, for now: no reason to start anew. But of a file that is cut off its reader says EINVAL.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise OSError(error.errno, os.strerror(error.errno), path) from None
         raise InputError(f"{path}: not a readable checkpoint ({str(error)[:80]}); {HINT}") from None
     if not isinstance(content, dict):

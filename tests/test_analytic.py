@@ -392,6 +392,8 @@ SHAPES = {
 @pytest.mark.parametrize("modality", ["audio-visual", "visual"])
 def test_every_shape_of_data_is_learned(tmp_path, shape, modality):
     counts, sizes, flags = SHAPES[shape]
+    if modality == "visual" and "--heads" in flags:
+        pytest.skip("runs on sight alone have no heads to leave out")
     tiny.make(tmp_path, counts, **sizes)
     results = train(tmp_path, "--modality", modality, *flags)
     assert all(0 <= accuracy <= 1 for accuracy in results["accuracy_per_step"])

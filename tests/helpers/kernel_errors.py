@@ -1,6 +1,6 @@
-"""Errors of the Triton kernels against the definition in float64, on random sizes, without a GPU.
+"""Errors of the Triton kernels against the definition in float64, on random sizes (20 of them), without a GPU.
 
-    TRITON_INTERPRET=1 python -m tests.helpers.kernel_errors
+    TRITON_INTERPRET=1 python -m tests.helpers.kernel_errors 20
 
 prints JSON: ``kernels``, a list with an entry per size and dtype, the largest error of each output over its largest
 value; ``network``, the errors of AV-CIL's attention as a whole. Triton must be told to interpret before it is loaded,
@@ -9,6 +9,7 @@ hence a program of its own.
 
 import json
 import random
+import sys
 
 import torch
 
@@ -18,13 +19,12 @@ from tests.test_spatial_attention import clips, gradients_of, networks, plain, t
 
 # Clips, frames, positions, width: one position, one block, one more than a block, blocks of channels, none, AVE's.
 SIZES = [(1, 1, 1, 16), (2, 1, 8, 128), (2, 2, 9, 20), (1, 1, 5, 300), (0, 2, 4, 16), (1, 1, 196, 130)]
-RANDOM_SIZES = 20
 DTYPES = {"float32": (torch.float32, torch.float32), "bfloat16": (torch.bfloat16, torch.float16)}
 
 
-def sizes():
+def sizes(number):
     draw = random.Random(0)
-    return SIZES + [tuple(draw.randint(1, most) for most in (2, 2, 17, 140)) for _ in range(RANDOM_SIZES)]
+    return SIZES + [tuple(draw.randint(1, most) for most in (2, 2, 17, 140)) for _ in range(number)]
 
 
 def inputs(size, dtype, old_dtype, seed):
@@ -113,7 +113,9 @@ def network():
 
 def main():
     torch.set_num_threads(1)
-    cases = [(size, dtype, with_old) for size in sizes() for dtype in DTYPES for with_old in (False, True)]
+    cases = [
+        (size, dtype, with_old) for size in sizes(int(sys.argv[1])) for dtype in DTYPES for with_old in (False, True)
+    ]
     print(json.dumps({"kernels": [case(*each, seed) for seed, each in enumerate(cases)], "network": network()}))
 
 
