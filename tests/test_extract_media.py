@@ -215,7 +215,7 @@ def test_a_playlist_in_disguise_fetches_nothing(tmp_path):
         (["--frame_rates", "8"], "unrecognized arguments: --frame_rates"),
         (["--frame", "8"], "unrecognized arguments: --frame"),
         (["--sample_rate", "0"], "whole number of 1 or more"),
-        (["--videos", "nowhere"], "No such file or directory: nowhere"),
+        (["--videos", "nowhere"], "nowhere: no such folder; put the videos there"),
         (["--id_file", "bad_ids.txt"], "path separator"),
         (["--id_file", "empty.txt"], "no ids in it"),
         (["--val", "0.1"], "is in no class's folder"),

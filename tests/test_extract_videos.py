@@ -198,7 +198,7 @@ def test_what_was_made_in_another_way_is_not_mixed_in(tmp_path, capsys):
         (("--sample_rate", 8000), "made with sample_rate 16000, not 8000"),
         (("--from", "files"), "nothing in it; run sh extract_audios_frames.sh 'mine' first"),
         (("--from", "files", "--max_seconds", 9), "--max_seconds: goes with --from videos"),
-        (("--videos", tmp_path / "nowhere"), "No such file or directory"),
+        (("--videos", tmp_path / "nowhere"), "nowhere: no such folder; put the videos there"),
     ]:
         with pytest.raises(SystemExit, match="2"):
             run(tmp_path, *flags)

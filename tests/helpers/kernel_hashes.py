@@ -42,6 +42,8 @@ def compiled():
 
 
 if __name__ == "__main__":
+    # Else a thread of autograd may still be letting go of the graph while Python ends, which then aborts.
+    torch.autograd.set_multithreading_enabled(False)
     for size in sys.argv[1:]:
         update(12, 4, size)
     fast_attention.kernels()  # tries one out
