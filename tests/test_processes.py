@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_a_stopped_rank_is_given_up_in_one_line(started):
     os.kill(second, signal.SIGCONT)
     errors = agent.communicate(timeout=LONGEST)[1].decode()
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert any("did not answer" in line and "the same command goes on" in line for line in lines)
+    assert any(re.search("did not answer for [1-9]\\d* seconds .*the same command goes on$", line) for line in lines)
     assert not frames_of_ours(errors)
 
 
@@ -82,12 +83,57 @@ def test_ranks_end_when_torchrun_is_killed(started):
     wait_for(lambda: not any(map(alive, ranks)))
 
 
+def test_a_rank_that_is_stopped_ends_when_torchrun_is_killed(started):
+    agent, (first, second) = started
+    os.kill(second, signal.SIGSTOP)
+    os.kill(agent.pid, signal.SIGKILL)
+    wait_for(lambda: not alive(first) and not alive(second))
+
+
+def test_an_interrupt_that_comes_twice_is_one_line_a_rank(started):
+    """That of the terminal, and that of torchrun, which hears the terminal's as well."""
+    agent, ranks = started
+    for process in (*ranks, agent.pid):
+        os.kill(process, signal.SIGINT)
+    errors = agent.communicate(timeout=LONGEST)[1].decode()
+    assert "Exception ignored" not in errors and not frames_of_ours(errors)
+    assert errors.splitlines().count("error: interrupted; the same command goes on from here") == 2
+
+
 def test_a_rank_that_dies_ends_the_others_without_a_traceback_of_ours(started):
     agent, (first, second) = started
     os.kill(second, signal.SIGKILL)
     wait_for(lambda: not alive(first))
     errors = agent.communicate(timeout=LONGEST)[1].decode()
     assert not frames_of_ours(errors)
+    said = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert not said or "has ended (" in said[0] and ".cc:" not in said[0] and "the same command goes on" in said[0]
+
+
+LEFT_OVER = {
+    "no rank": ({"WORLD_SIZE": "2"}, "RANK is not set"),
+    "no number": ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
+    "nothing": ({"WORLD_SIZE": ""}, "WORLD_SIZE is ''"),
+    "below one": ({"WORLD_SIZE": "-3", "RANK": "0"}, "WORLD_SIZE is '-3'"),
+    "a rank that is no number": ({"WORLD_SIZE": "2", "RANK": "1_0"}, "RANK is '1_0'"),
+    "a rank of no process": ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK is '2', not a number from 0 to 1"),
+    "a rank alone, which would write nothing": ({"RANK": "1"}, "RANK is '1', not a number from 0 to 0"),
+    "nobody to meet": ({"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "29500"}, "without MASTER_ADDR"),
+    "no port": ({"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "localhost"}, "MASTER_PORT is not set"),
+    "no such port": ({"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "99999"}, "MASTER_PORT is '99999'"),
+    "many on this machine": ({"LOCAL_WORLD_SIZE": "0"}, "LOCAL_WORLD_SIZE is '0'"),
+}
+
+
+@pytest.mark.parametrize("case", LEFT_OVER)
+def test_what_is_left_of_torchrun_in_the_environment_is_one_line(tmp_path, monkeypatch, case):
+    variables, part = LEFT_OVER[case]
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    tiny.make(tmp_path)
+    assert part in tiny.refused(tmp_path)
 
 
 def test_who_waits_says_so_and_then_gives_up(monkeypatch, capsys):

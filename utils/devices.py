@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import signal
 import sys
 import threading
 import time
@@ -13,7 +15,8 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-from utils.errors import InputError, first_line
+from utils.environment import signal_at_end_of_parent
+from utils.errors import InputError, first_line, say_error
 
 # What an update needs on a GPU beside the features held, in sizes of the tokens of its batch: the tokens, their
 # projection and the teacher's keys of replayed clips, within a graph that keeps its memory, and half of it for
@@ -133,8 +136,13 @@ class Group:
     """
 
     def __init__(self, minutes: float = PATIENCE_MINUTES):
-        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.world = _of_torchrun("WORLD_SIZE", 1, 1)
+        self.rank = _of_torchrun("RANK", None if self.world > 1 else 0, 0, self.world)
+        self.local_rank, self.local_world = _of_torchrun("LOCAL_RANK", 0, 0), _of_torchrun("LOCAL_WORLD_SIZE", 1, 1)
         if self.world > 1:
+            _of_torchrun("MASTER_PORT", None, 0, 2**16)
+            if not os.environ.get("MASTER_ADDR"):
+                raise InputError(f"WORLD_SIZE={self.world} without MASTER_ADDR in the environment; {_NOT_OF_TORCHRUN}")
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             # Gloo waits until the watch says stop; NCCL's waiting cannot be seen from here and has a limit of its own.
             limit = timedelta(minutes=minutes) if torch.cuda.is_available() else timedelta(days=7)
@@ -151,12 +159,12 @@ class Group:
         """The torch device ``name`` ("auto": CUDA if there is one); of "cuda", each process gets its own."""
         device = choose_device(name)
         if str(device) == "cuda" and self.world > 1:
-            device = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+            device = choose_device(f"cuda:{self.local_rank}")
         return device
 
     def share_of(self, count: int) -> int:
         """This process's part of the ``count`` cores of its machine."""
-        return max(1, count // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        return max(1, count // self.local_world)
 
     def sum(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over all ranks, as a new one."""
@@ -191,7 +199,11 @@ class Group:
         try:
             yield
         except RuntimeError as error:
-            raise InputError(f"rank {self.rank}: another process of this run has ended ({first_line(error)})") from None
+            reason = re.sub(r"^\[\S+:\d+\] ", "", first_line(error, 300))  # without the place in the library's source
+            raise InputError(
+                f"rank {self.rank}: another process of this run has ended ({reason[:100]}): its own line says why;"
+                " the same command goes on"
+            ) from None
         finally:
             self.watch.leave()
 
@@ -202,6 +214,7 @@ class _Watch:
     def __init__(self, rank, seconds):
         self.rank, self.seconds, self.parent = rank, seconds, os.getppid()
         self.waiting_since, self.left, self.longest, self.noticed = None, time.monotonic(), 0.0, False
+        signal_at_end_of_parent(signal.SIGCONT)  # one that is stopped then goes on to see it, and ends
         threading.Thread(target=self._run, daemon=True).start()
 
     def arrive(self):
@@ -224,11 +237,33 @@ class _Watch:
         waited = 0 if since is None else time.monotonic() - since
         if waited > NOTICE_SECONDS and not self.noticed:
             self.noticed = True
-            print(f"rank {self.rank} waits for the other processes, {waited:.0f} s now", file=sys.stderr, flush=True)
+            sys.stderr.write(f"rank {self.rank} waits for the other processes, {waited:.0f} s now\n")
+            sys.stderr.flush()
         if waited > self.longest + self.seconds:
-            self._end(f"the other processes did not answer for {waited / 60:.0f} minutes (--rank_timeout)")
+            self._end(f"the other processes did not answer for {_duration(waited)} (--rank_timeout)")
 
     def _end(self, reason):
         # What waits inside a library cannot be interrupted: no other way out.
-        print(f"error: rank {self.rank}: {reason}; the same command goes on", file=sys.stderr, flush=True)
+        say_error(f"rank {self.rank}: {reason}; the same command goes on")
         os._exit(2)
+
+
+def _duration(seconds):
+    return f"{seconds / 60:.0f} minutes" if seconds >= 100 else f"{seconds:.0f} seconds"
+
+
+_NOT_OF_TORCHRUN = "start several processes by torchrun, or unset what is left of it (WORLD_SIZE, RANK)"
+
+
+def _of_torchrun(name, default, low, stop=2**31):
+    """The whole number in the environment variable ``name``, from ``low`` on and below ``stop``.
+
+    Where it is not set, ``default``; where that is None, it is needed. InputError as well if it is no such number.
+    """
+    text = os.environ.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None or not re.fullmatch("[0-9]{1,10}", text) or not low <= int(text) < stop:
+        was = "is not set" if text is None else f"is {text[:40]!r}, not a number from {low} to {stop - 1}"
+        raise InputError(f"the environment variable {name} {was}; {_NOT_OF_TORCHRUN}")
+    return int(text)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -55,6 +56,17 @@ def end_interrupted(*_) -> None:
     """An interrupt while packages are imported, which takes seconds, ends in one line (see utils.errors.command)."""
     os.write(2, b"error: interrupted\n")
     os._exit(130)
+
+
+def signal_at_end_of_parent(number: int) -> bool:
+    """Let this process get signal ``number`` when the one that started it ends, even by SIGKILL.
+
+    False where the system cannot.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    pr_set_pdeathsig = 1
+    return ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(number)) == 0
 
 
 def _end_import(kind, error, traceback):

@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Iterable
 
@@ -14,6 +15,7 @@ from utils.environment import end_interrupted
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # What is wrong with the machine, whichever file is at hand.
 OF_MACHINE = (*FULL, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.ENOMEM)
+REPEATED_SECONDS = 1  # an interrupt so soon after one is the same
 _CURES = {errno.EMFILE: "allow more (ulimit -n)", errno.EFBIG: "allow larger ones (ulimit -f)"}
 
 
@@ -33,8 +35,9 @@ def command(main: Callable | None = None, *, after_interrupt: str = "") -> Calla
     @functools.wraps(main)
     def run(*args, **kwargs):
         sys.excepthook = sys.__excepthook__
-        if signal.getsignal(signal.SIGINT) is end_interrupted:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        as_program = signal.getsignal(signal.SIGINT) is end_interrupted
+        if as_program:
+            signal.signal(signal.SIGINT, _interrupt())
         try:
             result = _printed(main, *args, **kwargs)
         except InputError as error:
@@ -61,8 +64,24 @@ def command(main: Callable | None = None, *, after_interrupt: str = "") -> Calla
             _fail(f"interrupted{str(error) or after_interrupt}", 130)
         else:
             return result
+        finally:
+            if as_program:  # what libraries take down at the end of the program is not to be broken off
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     return run
+
+
+def _interrupt():
+    """What SIGINT does: KeyboardInterrupt, but not again while that is answered. torchrun sends it once more."""
+    last = -REPEATED_SECONDS
+
+    def interrupt(number, frame):
+        nonlocal last
+        if time.monotonic() - last >= REPEATED_SECONDS:
+            last = time.monotonic()
+            raise KeyboardInterrupt
+
+    return interrupt
 
 
 def _say_no_more():
@@ -121,8 +140,14 @@ def _is_printable(character):
 def _fail(message, code):
     if not _flushes():  # it would fail once more when the program ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    print("error: " + printable(" ".join(message.split())), file=sys.stderr, flush=True)
+    say_error(" ".join(message.split()))
     sys.exit(code)
+
+
+def say_error(line: str) -> None:
+    """Print ``line`` as an error's, at once: those of several processes do not run into one another."""
+    sys.stderr.write(f"error: {printable(line)}\n")
+    sys.stderr.flush()
 
 
 class MediaError(Exception):
