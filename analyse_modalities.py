@@ -32,7 +32,7 @@ from splits.select import choose_classes, drop_missing
 from utils.command_line import DATA_ROOT, OneLineParser, seed
 from utils.datasets import dataset_folder
 from utils.devices import choose_device
-from utils.errors import InputError, command
+from utils.errors import InputError, command, printable, say
 from utils.files import read_lines
 
 CLIPS_AT_ONCE = 32
@@ -51,11 +51,11 @@ def main(arguments=None):
         counts = Analysis(run, trained, args).counts()
         folder = args.output or run
         os.makedirs(folder, exist_ok=True)
-        name = f"{trained.args.method}, {trained.args.dataset}"
-        print(as_text(tables_of_counts(name, [counts])))
+        name = printable(f"{trained.args.method}, {trained.args.dataset}")
+        say(as_text(tables_of_counts(name, [counts])))
         path = write_counts(folder, counts)
         picture = draw_counts(os.path.join(folder, "modalities.png"), name, counts)
-        print(f"\nWrote {path} and {picture}")
+        say(f"\nWrote {path} and {picture}")
 
 
 def parse(arguments):
@@ -100,7 +100,7 @@ class Analysis:
         steps = kept_steps(os.path.join(self.run, "checkpoints"))
         missing = sorted(set(range(self.last.step)) - set(steps))
         if missing:
-            print(f"{self.run}: no checkpoint of step {', '.join(map(str, missing))}; left out")
+            say(f"{self.run}: no checkpoint of step {', '.join(map(str, missing))}; left out")
         cases = [(modality, by) for modality in MODALITIES for by in REPLACEMENTS]
         counts = {case: {} for case in (UNCHANGED, *cases)}
         for step in tqdm(steps, "Steps", unit="step", disable=None, leave=False):
@@ -163,7 +163,7 @@ class Analysis:
         lines = read_lines(path, "file of steps") if os.path.isfile(path) else []
         found = [part for line in lines[step : step + 1] for part in line.split('"accuracy": ')[1:2]]
         if found and abs(float(found[0].partition(",")[0]) - accuracy) > 1e-9:
-            print(f"{self.run}: accuracy {accuracy:.4f} after step {step} is not the run's; other features or device?")
+            say(f"{self.run}: accuracy {accuracy:.4f} after step {step} is not the run's; other features or device?")
 
 
 def _cases(own, mean, others):

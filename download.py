@@ -30,7 +30,7 @@ from features.store import index_path, refuse_unfinished
 from splits.release import RELEASE, fetch_splits
 from utils.command_line import DATA_ROOT, OneLineParser
 from utils.datasets import MODALITIES, Dataset, find_dataset, published_datasets
-from utils.errors import InputError, command, first_line
+from utils.errors import InputError, command, first_line, say
 from utils.files import file_lock, remove
 
 HUB = "wiberg/AV-CIL_features"
@@ -52,11 +52,11 @@ def main(arguments=None):
     folder = os.path.join(args.data_root, dataset.folder)
     os.makedirs(folder, exist_ok=True)
     with file_lock(os.path.join(folder, ".download.lock"), f"the features of {dataset.name}"):
-        print(fetch_splits(dataset, folder, args.splits_url), flush=True)
+        say(fetch_splits(dataset, folder, args.splits_url))
         modalities = [modality for modality in MODALITIES[args.modality] if not present(folder, modality)]
         if modalities:
             fetch_features(args, dataset, folder, modalities)
-    print(f"{dataset.name} is in {os.path.relpath(folder)}; train by sh run_incremental_ours.sh '{dataset.name}'")
+    say(f"{dataset.name} is in {os.path.relpath(folder)}; train by sh run_incremental_ours.sh '{dataset.name}'")
 
 
 def parse(arguments):
@@ -73,7 +73,7 @@ def parse(arguments):
 def present(folder: str, modality: str) -> bool:
     """Whether training finds features of this modality; says so. InputError if their extraction is not finished."""
     if os.path.exists(index_path(folder, modality)):
-        print(f"{modality}: its store is in {os.path.relpath(folder)} already")
+        say(f"{modality}: its store is in {os.path.relpath(folder)} already")
         return True
     refuse_unfinished(folder, modality)
     return False
@@ -87,7 +87,7 @@ def fetch_features(args, dataset: Dataset, folder: str, modalities: list[str]):
         archive = open_archive(dataset)
         members = {modality: find_member(archive, modality) for modality in left}
         for modality, member in members.items():
-            print(f"{modality}: {member.name} in {archive.name}, {member.size / 1e9:.2f} GB", flush=True)
+            say(f"{modality}: {member.name} in {archive.name}, {member.size / 1e9:.2f} GB")
     check_disk(args, folder, members, modalities)
     for modality in modalities:
         if archive is not None and modality in members:
@@ -99,7 +99,7 @@ def fetch_features(args, dataset: Dataset, folder: str, modalities: list[str]):
         source = open_source(folder, modality)
         with file_lock(index_path(folder, modality) + ".lock", "this store"):
             count, size, _ = convert(source, folder, modality, args.dtype)
-        print(f"{modality}: {count} clips, {size / 1e9:.2f} GB as {args.dtype}, every value checked", flush=True)
+        say(f"{modality}: {count} clips, {size / 1e9:.2f} GB as {args.dtype}, every value checked")
         if os.path.exists(fetched_mark(folder, modality)):
             if not args.keep_original:
                 remove(source.path)
@@ -174,7 +174,7 @@ def check_disk(args, folder: str, members: dict[str, Member], modalities: list[s
         most = max(most, stored + fetching + original // half)
         stored += original // half + (fetching if args.keep_original else 0)
     free = shutil.disk_usage(folder).free
-    print(f"Disk: up to {most / 1e9:.1f} GB while it works, {stored / 1e9:.1f} GB then; {free / 1e9:.1f} GB are free")
+    say(f"Disk: up to {most / 1e9:.1f} GB while it works, {stored / 1e9:.1f} GB then; {free / 1e9:.1f} GB are free")
     if free < most:
         smaller = "" if half == 2 else ", take half of it by --dtype float16"
         raise InputError(
@@ -203,10 +203,9 @@ class Progress:
             self.said = now
             speed = (self.done - self.begun[0]) / (now - self.begun[1])
             left = (self.total - self.done) / speed / 60 if speed else float("inf")
-            print(
+            say(
                 f"{self.what}: {self.done / 1e9:.1f} of {self.total / 1e9:.1f} GB, {speed / 1e6:.0f} MB/s,"
-                f" {left:.0f} minutes left",
-                flush=True,
+                f" {left:.0f} minutes left"
             )
 
     def __enter__(self):

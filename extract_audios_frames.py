@@ -43,7 +43,7 @@ from utils.command_line import (
     share,
 )
 from utils.datasets import MODALITIES, find_dataset
-from utils.errors import command, is_of_machine
+from utils.errors import command, is_of_machine, say
 from utils.files import file_lock
 
 WHAT = {"audio": "audio", "visual": "frames"}
@@ -123,11 +123,11 @@ def split_by_folder(args, videos):
     """Make the splits of clips that lie in a folder per class, unless there are splits already."""
     folder = os.path.join(args.data_root, find_dataset(args.dataset).folder)
     if has_splits(folder):
-        print(f"{folder} has splits already: --val and --test change nothing")
+        say(f"{folder} has splits already: --val and --test change nothing")
         return
     splits = from_folders(videos, args.val or 0.0, args.test or 0.0)
     write_splits(folder, splits)
-    print(f"{describe(splits)}\nWrote {os.path.join(folder, 'splits.csv')} and classes.txt")
+    say(f"{describe(splits)}\nWrote {os.path.join(folder, 'splits.csv')} and classes.txt")
 
 
 def extract(args, folder, videos, ids):
@@ -189,7 +189,7 @@ def report(args, folder, videos, failures, new, kept, path):
         for modality in MODALITIES[args.modality]
     )
     ignored = f"; {videos.ignored} files that are no videos ignored" if videos.ignored else ""
-    print(f"Wrote {done} to {folder.path}; {summary(failures)}, listed in {path}{ignored}")
+    say(f"Wrote {done} to {folder.path}; {summary(failures)}, listed in {path}{ignored}")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from splits.clips import find_videos, id_problem, wanted_ids
 from utils.command_line import OneLineParser, add_data_options, cores, heading, not_negative, positive, positive_number
 from utils.datasets import MODALITIES, find_dataset
 from utils.devices import Group, check_precision
-from utils.errors import InputError, command
+from utils.errors import InputError, command, say
 from utils.files import file_lock
 
 WHAT = {"audio": "audio_feature", "visual": "visual_feature"}
@@ -82,7 +82,7 @@ def main(arguments=None):
             tried |= {(failure.id, "video") for failure in read_failures(data) if args.source == "videos"}
             path = write_failures(data, failures, tried)
             lines = " and ".join(line for lines, _ in done for line in lines)
-            print(f"Wrote {lines}; {summary(failures)}, listed in {path}", flush=True)
+            say(f"Wrote {lines}; {summary(failures)}, listed in {path}")
     group.close()
     if group.is_main:
         end(failures, len(ids) * len(modalities), path)
@@ -182,10 +182,10 @@ def begin(jobs, data):
     """Refuse what can be refused, say how much disk it takes, and plan the stores: all before the first clip."""
     for job in jobs:
         if job.encoder.left_out:
-            print(f"{job.encoder.name}: keys of the checkpoint that are not used: {', '.join(job.encoder.left_out)}")
+            say(f"{job.encoder.name}: keys of the checkpoint that are not used: {', '.join(job.encoder.left_out)}")
         job.writer.check()
     size = sum(job.writer.plan(sorted(set(job.ids).difference(job.missing()))) for job in jobs)
-    print(f"Features to write: {refuse_if_full(data, size, 'make room, or pass --feature_dtype float16 or --pooled')}")
+    say(f"Features to write: {refuse_if_full(data, size, 'make room, or pass --feature_dtype float16 or --pooled')}")
     for job in jobs:
         job.writer.begin()
 

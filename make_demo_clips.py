@@ -27,7 +27,7 @@ from tqdm import tqdm
 from extraction.ffmpeg import find_ffmpeg
 from splits.formats import Splits, write_splits
 from utils.command_line import DATA_ROOT, RAW_ROOT, OneLineParser, cores, heading, positive, seed
-from utils.errors import InputError, command
+from utils.errors import InputError, command, say
 from utils.files import atomic_path
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def main(arguments=None):
     splits = {split: {clip_id(d, n): d for d, n in part} for split, part in clips.items()}
     write_splits(os.path.join(args.data_root, DATASET), Splits(list(NAMES), splits, videos))
     old = sum(map(len, clips.values())) - new
-    print(f"Rendered {new} clips to {videos} ({old} were there), wrote their splits and classes")
+    say(f"Rendered {new} clips to {videos} ({old} were there), wrote their splits and classes")
 
 
 def choose(target, counts, seed):

@@ -28,7 +28,7 @@ from features.store import open_features
 from utils.command_line import OneLineParser, not_negative, positive
 from utils.datasets import find_dataset
 from utils.devices import choose_device
-from utils.errors import InputError, MediaError, command, printable
+from utils.errors import InputError, MediaError, command, printable, say
 from utils.files import csv_text, write_text
 
 
@@ -49,9 +49,9 @@ def main(arguments=None):
     show(rows)
     if args.output:
         write_text(args.output, csv_text([("clip", "rank", "class", "probability"), *rows]))
-        print(f"Wrote {len(rows)} rows on {len({clip for clip, *_ in rows})} clips to {args.output}")
+        say(f"Wrote {len(rows)} rows on {len({clip for clip, *_ in rows})} clips to {args.output}")
     if failures:
-        print("\n".join(f"error: {line}" for line in failures), file=sys.stderr)
+        say("\n".join(f"error: {line}" for line in failures), file=sys.stderr)
         sys.exit(1)
 
 
@@ -126,7 +126,7 @@ def show(rows):
         lines.setdefault(printable(clip), []).append(f"{printable(name)} {value:.3f}")
     width = max(map(len, lines), default=0)
     for clip, classes in lines.items():
-        print(f"{clip.ljust(width)}  {', '.join(classes)}")
+        say(f"{clip.ljust(width)}  {', '.join(classes)}")
 
 
 if __name__ == "__main__":

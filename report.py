@@ -31,7 +31,7 @@ from reporting.provenance import data_digests
 from reporting.runs import DISPLAY_NAMES, Group, find_runs, group_seeds, pool
 from reporting.table_formats import FORMATS
 from utils.command_line import OneLineParser
-from utils.errors import InputError, command, printable
+from utils.errors import InputError, command, printable, say
 
 LAYOUTS = {
     "steps": step_tables,
@@ -94,7 +94,7 @@ def tables_of(args, groups):
 def show(lines, file=None):
     """Print ``lines``; names that come with runs do not steer the terminal."""
     for line in lines:
-        print(printable(line), file=file)
+        say(printable(line), file=file)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

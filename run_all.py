@@ -19,13 +19,12 @@ import os
 import re
 import shlex
 import sys
-import unicodedata
 
 from engine.registry import find_method, method_names
 from engine.sweep import Run, run_side_by_side
 from utils.command_line import PROJECT, OneLineParser, cores, not_negative, positive, seed
 from utils.datasets import MODALITIES
-from utils.errors import InputError, command
+from utils.errors import InputError, command, printable, say
 from utils.files import write_text
 
 TRAIN = os.path.join(PROJECT, "train_incremental.py")
@@ -45,17 +44,18 @@ def main(arguments: list[str] | None = None):
     runs = planned(args, further)
     left = [run for run in runs if not run.finished]
     if args.dry_run:
-        print("\n".join(shlex.join(run.command) for run in left))
+        refuse_control_characters(left)
+        say("\n".join(shlex.join(run.command) for run in left))
     elif args.status:
-        print("\n".join(f"{run.name}: {run.state()}" for run in runs))
+        say("\n".join(f"{run.name}: {run.state()}" for run in runs))
     elif args.slurm and left:
         say_left_out(left)
         tasks = write_slurm(args, left)
         size = f"{len(left)} runs" + (f" in {tasks} tasks" if tasks < len(left) else "")
-        print(f"Wrote {args.slurm}: an array of {size}, {len(runs) - len(left)} are finished; sbatch {args.slurm}")
+        say(f"Wrote {args.slurm}: an array of {size}, {len(runs) - len(left)} are finished; sbatch {args.slurm}")
     else:
         say_left_out(left)
-        print(f"{len(runs)} runs, {len(runs) - len(left)} of them finished", flush=True)
+        say(f"{len(runs)} runs, {len(runs) - len(left)} of them finished")
         finish(args, runs, left)
 
 
@@ -70,9 +70,9 @@ def finish(args, runs, left):
             ) from None
         raise
     folder = os.path.relpath(os.path.dirname(runs[0].folder))
-    print(f"{len(runs) - len(failed)} of {len(runs)} runs finished; python report.py {shlex.quote(folder)}")
+    say(f"{len(runs) - len(failed)} of {len(runs)} runs finished; python report.py {shlex.quote(folder)}")
     for run, reason in failed:
-        print(f"error: {run.name}: {reason}", file=sys.stderr)
+        say(f"error: {run.name}: {reason}", file=sys.stderr)
     sys.exit(1 if failed else 0)
 
 
@@ -137,7 +137,7 @@ def say_left_out(runs: list[Run]) -> None:
     """Say which flags are of no use to which methods."""
     for flag in sorted({flag for run in runs for flag in run.left_out}):
         reasons = dict.fromkeys(run.left_out[flag] for run in runs if flag in run.left_out)
-        print(f"{flag} is left out where {', '.join(reasons)}")
+        say(f"{flag} is left out where {', '.join(reasons)}")
 
 
 class _Unsaid(logging.Filter):
@@ -195,9 +195,7 @@ def write_slurm(args: argparse.Namespace, runs: list[Run]) -> int:
 
     The shell sees every word quoted. InputError if a word cannot be written safely.
     """
-    for word in (word for run in runs for word in run.command):
-        if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in word):
-            raise InputError(f"{ascii(word)}: a line break or control character must not stand in a batch file")
+    refuse_control_characters(runs)
     tasks = [runs[first : first + args.runs_per_task] for first in range(0, len(runs), args.runs_per_task)]
     cases = "\n".join(f"{number})\n{_case(task, args.runs_per_gpu)}    ;;" for number, task in enumerate(tasks))
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"avcil-{args.dataset}")
@@ -206,6 +204,13 @@ def write_slurm(args: argparse.Namespace, runs: list[Run]) -> int:
     head = "".join(f"#SBATCH {line}\n" for line in lines + _sbatch_lines(args.sbatch))
     write_text(args.slurm, f"#!/bin/bash\n{head}{SCRIPT.replace('CASES', cases)}")
     return len(tasks)
+
+
+def refuse_control_characters(runs: list[Run]) -> None:
+    """InputError if a word of a command cannot be written as it is into a file, or onto a terminal to be copied."""
+    for word in (word for run in runs for word in run.command):
+        if printable(word) != word:
+            raise InputError(f"{ascii(word)}: a line break or control character must not stand in a batch file")
 
 
 # Words in single quotes are meant as they are.

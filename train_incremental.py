@@ -69,6 +69,7 @@ def finished(args, method, device, folder):
         logger.warning(f"this run is finished and kept no features; {FEATURES_HINT}")
     if results and not folder.check_still_holds(results, state):
         folder.check_same_data(open_run_data(args, method, device).description())
+        folder.note_files(state)
     return results
 
 

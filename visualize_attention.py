@@ -25,7 +25,7 @@ from model.encoders.frames import read_frames
 from splits.formats import read_splits
 from utils.command_line import DATA_ROOT, RAW_ROOT, OneLineParser, not_negative
 from utils.datasets import dataset_folder, find_dataset
-from utils.errors import InputError, MediaError, command
+from utils.errors import InputError, MediaError, command, printable, say
 
 SIDE = 224  # pixels of the square that the encoders see
 
@@ -38,11 +38,11 @@ def main(arguments=None):
     rows = [row for run in args.run for row in rows_of(run, args)]
     dataset = load_trained(args.run[0]).args.dataset
     pictures = frames_of(args, dataset, len(rows[0].temporal))
-    title = f"Clip {args.clip}" + class_of(args, dataset)
+    title = printable(f"Clip {args.clip}" + class_of(args, dataset))
     draw_attention(args.output, title, rows, pictures)
     without = "" if pictures is not None else " (no frames found: maps alone; give their folder by --frames)"
     pictured = f"{len(args.run)} runs" if len(args.run) > 1 else "1 run"
-    print(f"Wrote {args.output}: attention of {pictured}, {len(rows)} rows{without}")
+    say(f"Wrote {args.output}: attention of {pictured}, {len(rows)} rows{without}")
 
 
 def parse(arguments):
@@ -81,7 +81,7 @@ def row_of(trained, args):
     trained.learner.network.eval()
     attended = trained.learner.network.attention(batch.audio, batch.visual.tensor())
     spatial, temporal = attended.spatial_scores.softmax(2), attended.temporal_scores.softmax(1)
-    predicted = trained.classes[int(trained.learner.scores(batch).argmax(1))]
+    predicted = printable(trained.classes[int(trained.learner.scores(batch).argmax(1))])
     return Row(name_of(trained), predicted, spatial.mean(3)[0].numpy(), temporal.mean(2)[0].numpy())
 
 

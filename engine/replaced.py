@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 
-from utils.errors import InputError
-from utils.files import csv_text, read_table, write_text
+from utils.errors import InputError, printable
+from utils.files import csv_text, of_cell, read_table, write_text
 
 COUNTS_FILE = "modalities.csv"
 COLUMNS = ("step", "modality", "by", "class", "clips", "right")
@@ -73,7 +73,7 @@ def read_counts(folder: str) -> Counts | None:
         if not fits or int(row["right"]) > int(row["clips"]):
             raise InputError(f"{path}, line {line}: not a row of replaced modalities; {HINT}")
         of_step = counts.setdefault(case, {}).setdefault(int(row["step"]), {})
-        of_step[row["class"]] = int(row["clips"]), int(row["right"])
+        of_step[printable(of_cell(row["class"]))] = int(row["clips"]), int(row["right"])
     steps = {case: {step: list(of_step) for step, of_step in counts.get(case, {}).items()} for case in known}
     if not steps[UNCHANGED] or any(of_case not in ({}, steps[UNCHANGED]) for of_case in steps.values()):
         raise InputError(f"{path}: rows are missing; {HINT}")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from utils.errors import InputError
+from utils.errors import InputError, printable
 from utils.files import read_json, read_lines
 
 RESULTS, ARGUMENTS, DATA, ENVIRONMENT = "results.json", "arguments.json", "data.json", "environment.json"
@@ -179,7 +179,7 @@ def _count(value, low=0, high=2**53):
 
 def _text(value):
     _holds(isinstance(value, str))
-    return value
+    return printable(value)  # it goes into tables and pictures
 
 
 def _plain_dict(value):
@@ -220,7 +220,7 @@ def _arguments(value):
     for name, convert in (("classes_per_step", _list_of(_size)), ("num_classes", _size)):
         if value.get(name) is not None:
             convert(value[name])
-    return value
+    return {name: printable(each) if isinstance(each, str) else each for name, each in value.items()}
 
 
 def _size(value):

@@ -68,6 +68,13 @@ class RunFolder:
             return True
         return known.get("files") in (None, data_state["files"])
 
+    def note_files(self, data_state: dict) -> None:
+        """Let today's files, whose content was found to be that of the run, be known as its files from now on."""
+        if self.is_main:
+            # Where that cannot be written they are compared once more the next time.
+            with contextlib.suppress(OSError, InputError), file_lock(self.file(LOCK), "this run"):
+                write_json(self.file(DATA), self._read(DATA) | {"files": data_state["files"]})
+
     def check_same_data(self, data: dict) -> None:
         """InputError if ``data`` (IncrementalData.description) is not what the run was made, or begun, with."""
         known = self._read(DATA)

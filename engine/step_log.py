@@ -16,6 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from engine.checkpoints import content_errors
 from engine.tasks import Task
+from utils.errors import printable
 from utils.seeding import set_random_state
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ class LineFormatter(logging.Formatter):
     """Lines as they are; those of warnings begin with ``warning:``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
-        return f"warning: {line}" if record.levelno == logging.WARNING else line
+        text = "\n".join(map(printable, super().format(record).split("\n")))  # names come from elsewhere
+        return f"warning: {text}" if record.levelno == logging.WARNING else text
 
 
 def setup_logging(is_main: bool = True) -> None:

@@ -15,7 +15,7 @@ from typing import IO
 from tqdm import tqdm
 
 from engine.run_files import LOCK, RESULTS, STEPS, read_results
-from utils.errors import InputError
+from utils.errors import InputError, printable
 from utils.files import file_lock
 
 POLL_SECONDS = 0.2
@@ -113,7 +113,7 @@ def run_side_by_side(runs: list[Run], slots: list[dict[str, str]]) -> list[tuple
                     result = f"failed ({reason})" if reason else f"last accuracy {each.run.last_accuracy():.4f}"
                     done = len(runs) - len(waiting) - len(started) - len(failed)
                     state = f"{done} finished, {len(started)} running, {len(failed)} failed, {len(waiting)} waiting"
-                    bar.write(f"[{state}] {each.run.name}: {result}")
+                    bar.write(printable(f"[{state}] {each.run.name}: {result}"))
         except BaseException:
             _end([each.process for each in started])
             raise

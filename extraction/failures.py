@@ -1,12 +1,11 @@
 """``failed.csv``: which clips gave no sound, frames or features, and why."""
 
-import csv
 import os
 import sys
 from dataclasses import astuple, dataclass
 
-from utils.errors import InputError, MediaError, first_line, printable
-from utils.files import atomic_path, read_rows
+from utils.errors import InputError, MediaError, first_line, printable, say
+from utils.files import csv_text, of_cell, read_rows, write_text
 
 NAME = "failed.csv"
 _HEADER = ("id", "what", "reason")
@@ -41,19 +40,17 @@ def reason_of(error: Exception) -> str:
 def read_failures(folder: str) -> list[Failure]:
     """The failures listed in ``folder``; none if there is no such file."""
     try:
-        return [Failure(*row) for _, row in list(read_rows(os.path.join(folder, NAME)))[1:] if len(row) == len(_HEADER)]
+        rows = [row for _, row in read_rows(os.path.join(folder, NAME))][1:]
     except (FileNotFoundError, InputError):
         return []
+    return [Failure(*map(of_cell, row)) for row in rows if len(row) == len(_HEADER)]
 
 
 def write_failures(folder: str, failures: list[Failure], tried: set[tuple[str, str]]) -> str:
     """List ``failures`` in ``folder`` and return the path; earlier ones stay unless ``tried``: pairs (id, what)."""
     kept = [failure for failure in read_failures(folder) if (failure.id, failure.what) not in tried]
     path = os.path.join(folder, NAME)
-    with atomic_path(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(_HEADER)
-        rows.writerows(map(astuple, sorted({*kept, *failures})))
+    write_text(path, csv_text([_HEADER, *map(astuple, sorted({*kept, *failures}))]))
     return path
 
 
@@ -73,5 +70,5 @@ def end(failures: list[Failure], pieces: int, path: str):
     """End the command: with exit code 1, and a line on stderr, if most of its ``pieces`` of work failed."""
     if len(failures) > pieces / 2:
         cure = "once their cause is gone, the same command tries them again"
-        print(f"error: {len(failures)} of {pieces} pieces failed, see {path}; {cure}", file=sys.stderr, flush=True)
+        say(f"error: {len(failures)} of {pieces} pieces failed, see {path}; {cure}", file=sys.stderr)
         sys.exit(1)

@@ -26,7 +26,7 @@ from features.store import fingerprint, index_path, refuse_unfinished
 from features.store_writer import StoreWriter, refuse_if_full
 from utils.command_line import DATA_ROOT, OneLineParser
 from utils.datasets import MODALITIES, dataset_folder
-from utils.errors import InputError, command, printable
+from utils.errors import InputError, command, printable, say
 from utils.files import file_lock
 
 # A store so many times larger than its source, and larger than this, is not written unless the user says so.
@@ -73,7 +73,7 @@ def _announce(source, folder, size, expand):
             f"{source.path}: {held / 1e6:.1f} MB would become a store of {size / 1e9:.2f} GB; pass --yes_expand if"
             " that is meant"
         )
-    print(f"{os.path.relpath(source.path)}: its store takes {takes}", flush=True)
+    say(f"{os.path.relpath(source.path)}: its store takes {takes}")
 
 
 def _write(source, ids, writer, skip_bad):
@@ -105,7 +105,7 @@ def main(arguments=None):
         with file_lock(index_path(folder, modality) + ".lock", "this store"):
             count, size, skipped = convert(source, folder, modality, args.dtype, args.skip_bad, args.yes_expand)
         left_out = f"; left out {len(skipped)} with bad values: {', '.join(skipped[:5])}" if skipped else ""
-        print(
+        say(
             f"Wrote {os.path.relpath(index_path(folder, modality))}: {count} clips, {size / 1e9:.2f} GB, {args.dtype},"
             f" from {os.path.basename(source.path)}{left_out}"
         )

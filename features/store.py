@@ -14,7 +14,7 @@ import numpy as np
 
 from features.row_file import read_header
 from features.sources import FILES, Features, open_source, source_file
-from utils.errors import InputError, first_line
+from utils.errors import InputError, first_line, say
 from utils.files import RandomAccessFile, read_json
 
 HINT = "remove it, or make it again (python features/convert.py)"
@@ -51,7 +51,7 @@ def open_features(folder: str, modality: str) -> Features:
     store = StoreFeatures(index)
     if source is None or fingerprint(source) == store.source:
         return store
-    print(f"{index}: made from another {os.path.basename(source)} than is there now; not used. To use it, {HINT[14:]}")
+    say(f"{index}: made from another {os.path.basename(source)} than is there now; not used. To use it, {HINT[14:]}")
     return open_source(folder, modality)
 
 

@@ -64,7 +64,8 @@ def figure_style(style: str | None = None) -> Iterator[None]:
         matplotlib.rcParams.update(BASE)
         if style and style != "default":
             _use(style)
-        yield
+        with missing_glyphs():  # who wants to say so catches them within
+            yield
 
 
 def _use(style):

@@ -21,7 +21,7 @@ from splits.draw import changes, describe, separate_by_video
 from splits.formats import SPLITS, read_released_splits, read_splits_csv, write_splits
 from utils.command_line import DATA_ROOT, OneLineParser, heading, not_negative, positive, share
 from utils.datasets import find_dataset
-from utils.errors import InputError, command
+from utils.errors import InputError, command, say
 from utils.files import read_rows, write_text
 
 
@@ -33,13 +33,13 @@ def main(arguments=None):
     if os.path.exists(path) and not args.overwrite:
         raise InputError(f"{path} is there already; pass --overwrite to replace it, or another --dataset")
     splits = SOURCES[args.source](args)
-    print(describe(splits))
+    say(describe(splits))
     write_splits(folder, splits)
     listed = ""
     if args.list_ids:
         write_text(args.list_ids, "".join(f"{clip}\n" for split in SPLITS for clip in splits.clips[split]))
         listed = f"; ids of all clips in {args.list_ids}"
-    print(f"Wrote {path} and classes.txt{listed}")
+    say(f"Wrote {path} and classes.txt{listed}")
 
 
 SOURCES = {
@@ -66,7 +66,7 @@ def from_release(args):
     if not args.group_by_video:
         return splits
     grouped = separate_by_video(splits, args.seed)
-    print(changes(splits, grouped))
+    say(changes(splits, grouped))
     return grouped
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from features.sources import Features
 from splits.formats import SPLITS, Splits
-from utils.errors import InputError
+from utils.errors import InputError, say
 
 
 def choose_classes(
@@ -38,7 +38,7 @@ def drop_missing(feature: Features, clips: dict, allow_missing: bool) -> dict:
     some = f"{feature.path}: no feature for {len(missing)} clips of the splits: {', '.join(missing[:5])}"
     if not allow_missing:
         raise InputError(f"{some}; extract them, or pass --allow_missing to leave them out of every split")
-    print(f"{some}; left out of every split (--allow_missing)", flush=True)
+    say(f"{some}; left out of every split (--allow_missing)")
     gone = set(missing)
     return {split: {v: label for v, label in part.items() if v not in gone} for split, part in clips.items()}
 

@@ -409,3 +409,16 @@ def test_ten_kills_leave_what_an_undisturbed_run_leaves(tmp_path):
 def test_sound_is_as_audiomae_was_trained_but_as_released_for_the_data_sets_of_the_release(dataset, rate):
     assert extract_audios_frames.parse(["--dataset", dataset]).sample_rate == rate
     assert extract_audios_frames.parse(["--dataset", dataset, "--sample_rate", "8000"]).sample_rate == 8000
+
+
+def test_failures_are_no_formulas_and_out_of_date_once(tmp_path, capsys):
+    for name in ("=1+1", "'=1+1", "@sum", "-id"):
+        (tmp_path / "raw" / "mine" / "videos").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "raw" / "mine" / "videos" / f"{name}.mp4").write_bytes(b"nonsense")
+    for _ in range(2):  # the second time nothing is listed twice
+        with pytest.raises(SystemExit, match="1"):
+            run(tmp_path)
+    folder = tmp_path / "raw" / "mine"
+    assert {line[:2] for line in (folder / "failed.csv").read_text().splitlines()[1:]} == {"'=", "''", "'@", "-i"}
+    assert {video for video, _ in reasons(folder)} == {"=1+1", "'=1+1", "@sum", "-id"}
+    assert len((folder / "failed.csv").read_text().splitlines()) == 1 + 2 * 4

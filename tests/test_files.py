@@ -12,7 +12,17 @@ from engine import checkpoints
 from features.npy_dict import load_npy_dict
 from tests.helpers.shared import REPO
 from utils.errors import InputError
-from utils.files import atomic_path, file_lock, read_json, read_lines, read_rows, read_table, write_text
+from utils.files import (
+    atomic_path,
+    csv_text,
+    file_lock,
+    of_cell,
+    read_json,
+    read_lines,
+    read_rows,
+    read_table,
+    write_text,
+)
 
 READERS = {
     "lines": read_lines,
@@ -144,3 +154,13 @@ def test_a_lock_keeps_others_out_and_touches_nothing(tmp_path):
         other = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=False)
     assert "another process is writing this" in other.stderr
     assert lock.read_text() == "a note"
+
+
+CELLS = ["=1+1", "'=1+1", "''=1", "@a", "+1", "-5+cmd", "-x_9.mp4", "'", "'a", "it's", "", "\tb", "plain", "-"]
+
+
+@pytest.mark.parametrize("text", CELLS)
+def test_no_cell_is_a_formula_and_every_cell_gives_its_text_back(text):
+    cell = csv_text([[text, "other"]])[: -len(",other\n")]
+    assert not cell.startswith(("=", "@", "+", "-5", "\t"))
+    assert of_cell(cell) == text

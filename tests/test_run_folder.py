@@ -13,6 +13,7 @@ import torch
 
 import train_incremental
 from engine import run_identity
+from features import convert
 from tests.helpers import tiny
 from tests.helpers.shared import REPO
 from tests.helpers.tiny import change, refused
@@ -303,3 +304,13 @@ def test_output_that_cannot_be_written_ends_the_run_in_one_line(data):
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "error: No space left on device: standard output\n"
+
+
+def test_features_in_another_form_are_compared_once(data, monkeypatch):
+    run(data)
+    convert.main(["--dataset", "tiny", "--data_root", str(data)])
+    before = json.loads((data / "run" / "results.json").read_text())
+    run(data)  # reads the features, and finds them to be the same
+    monkeypatch.setattr(train_incremental, "open_run_data", lambda *_: pytest.fail("the features are read once more"))
+    run(data)
+    assert json.loads((data / "run" / "results.json").read_text()) == before

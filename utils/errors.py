@@ -9,6 +9,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterable
+from typing import TextIO
 
 from utils.environment import end_interrupted
 
@@ -142,6 +143,11 @@ def _fail(message, code):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     say_error(" ".join(message.split()))
     sys.exit(code)
+
+
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print ``text``, one line or several, at once. Names from elsewhere that stand in it do not steer a terminal."""
+    print("\n".join(map(printable, text.split("\n"))), file=file, flush=True)
 
 
 def say_error(line: str) -> None:

@@ -24,7 +24,7 @@ TEMPORARY = ".avcil-"
 LARGEST_TEXT = 64 * 2**20
 _MOST_CONTAINERS, _DEEPEST = 2_000_000, 32
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_FORMULA = re.compile(r"[=+@\t\r]|-(?![\w.-]*$)")
+_FORMULA = re.compile(r"'*([=+@\t\r]|-(?![\w.-]*$))")
 _LONG_NUMBER = re.compile(r"\d{19}")
 
 
@@ -70,7 +70,7 @@ def write_json(path: str | os.PathLike, value: object):
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
     """``rows`` as csv. A text that a spreadsheet would take for a formula gets a ``'`` in front, as its users write it.
 
-    Ids that begin with a hyphen stay as they are: from letters, digits, ``_``, ``-`` and dots no formula comes.
+    Ids that begin with a hyphen stay: from letters, digits, ``_``, ``-`` and dots no formula comes. See ``of_cell``.
     """
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_no_formula(value) for value in row] for row in rows)
@@ -79,6 +79,11 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 
 def _no_formula(value):
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def of_cell(text: str) -> str:
+    """The text of which ``csv_text`` made this one."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def sync(path: str | os.PathLike):

@@ -10,7 +10,7 @@ from torch import nn
 
 from model.encoders.fbank import FRAMES, MEL_BINS
 from model.encoders.weights import fit_state, read_state
-from utils.errors import InputError, first_line
+from utils.errors import InputError, first_line, say
 
 # The AudioSet-2M pre-trained checkpoint on the Hugging Face hub, 343 MB.
 HUB_NAME, HUB_FILE = "gaunernst/vit_base_patch16_1024_128.audiomae_as2m", "pytorch_model.bin"
@@ -53,7 +53,7 @@ def hub_checkpoint() -> str:
     from huggingface_hub import hf_hub_download, logging
 
     logging.set_verbosity(logging.CRITICAL)
-    print(f"AudioMAE: weights of {HUB_NAME} on the Hugging Face hub (CC BY-NC 4.0: not for commercial use)", flush=True)
+    say(f"AudioMAE: weights of {HUB_NAME} on the Hugging Face hub (CC BY-NC 4.0: not for commercial use)")
     try:
         return hf_hub_download(HUB_NAME, HUB_FILE)
     except Exception as error:  # whatever the library under the hub's client raises
