@@ -139,8 +139,10 @@ def render(figure: Figure, formats: Iterable[str] = FORMATS) -> dict[str, bytes]
     files = {}
     try:
         # The places of texts are computed once, and are the same in all formats.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        if engine := figure.get_layout_engine():
+            engine.execute(figure)
+        with matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+            figure.set_layout_engine(None)  # for one that has an engine, "none" too, every format is drawn twice
         for format in formats:
             content = io.BytesIO()
             figure.savefig(content, format=format, metadata=METADATA[format])
