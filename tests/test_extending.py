@@ -1,11 +1,8 @@
 """Each thing that people add is one file: the examples of docs/extending.md, added to a copy of the project and run."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +11,7 @@ from PIL import Image
 from features.store import open_features
 from tests.helpers import tiny
 from tests.helpers.shared import REPO
+from tests.helpers.warm import Warm
 
 PAGE = (REPO / "docs" / "extending.md").read_text(encoding="utf-8")
 
@@ -28,7 +26,7 @@ def example(name):
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """A copy of the project with the examples, and data named as the preset says."""
+    """A copy of the project with the examples, and data named as the preset says; runs commands in it."""
     folder = tmp_path_factory.mktemp("extended") / "copy"
     ignored = shutil.ignore_patterns(".venv", ".git", "save", "data", "raw_data", "__pycache__", ".*_cache", "tests")
     shutil.copytree(REPO, folder, ignore=ignored)
@@ -40,13 +38,12 @@ def copy(tmp_path_factory):
     ):
         (folder / path).write_text(example(path), encoding="utf-8")
     tiny.make(folder / "data", dataset="pets-2024")
-    return folder
+    with Warm(folder) as warm:
+        yield warm
 
 
 def call(copy, *words, code=0):
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, *map(str, words)]
-    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=environment, check=False)
+    done = copy.run(*words)
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 
@@ -56,7 +53,7 @@ def test_a_network_a_preset_and_a_measure(copy):
     printed = call(copy, *train, "--method", "ssil")
     assert "6 classes in 2 steps (3+3)" in printed and "3 epochs per step, memory 30" in printed
     run = "ssil-linear_audio-visual_released_seed42_network-average"
-    results = json.loads((copy / "save" / "pets" / run / "results.json").read_text())
+    results = json.loads((copy.folder / "save" / "pets" / run / "results.json").read_text())
     table = call(copy, "report.py", "save/pets", "--layout", "summary", "--measures", "backward_transfer", "first_task")
     matrix = results["accuracy_matrix"]
     head, row = (next(line for line in table.splitlines() if part in line) for part in ("first task", "SS-IL"))
@@ -82,21 +79,21 @@ def test_methods_that_need_more_of_a_network_are_given_it(copy, method):
 def test_an_encoder(copy):
     rng = np.random.default_rng(0)
     for clip in ("a", "b"):
-        frames = copy / "raw_data" / "pets-videos" / "frames" / clip
+        frames = copy.folder / "raw_data" / "pets-videos" / "frames" / clip
         frames.mkdir(parents=True)
         for number in range(1, 9):
             pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(frames / f"{number:06d}.jpg")
     flags = ["--modality", "visual", "--visual_encoder", "brightness", "--all"]
-    call(copy, "extract_pretrained_features.py", "--dataset", "pets", *flags, "--data_root", copy / "made")
-    assert open_features(str(copy / "made" / "pets-2024"), "visual")["a"].shape == (8, 4, 1)
+    call(copy, "extract_pretrained_features.py", "--dataset", "pets", *flags, "--data_root", copy.folder / "made")
+    assert open_features(str(copy.folder / "made" / "pets-2024"), "visual")["a"].shape == (8, 4, 1)
     flags[flags.index("brightness")] = "dark"
     refused = call(copy, "extract_pretrained_features.py", "--dataset", "pets", *flags, code=2)
     assert "--visual_encoder dark" in refused and "no file model/encoders/dark.py" in refused
 
 
 def test_a_preset_with_a_mistake_is_one_line(copy):
-    path = copy / "presets" / "birds.json"
+    path = copy.folder / "presets" / "birds.json"
     path.write_text('{"classes_per_stepp": 3}', encoding="utf-8")
     try:
         line = call(copy, "train_incremental.py", "--dataset", "birds", code=2)

@@ -1,43 +1,17 @@
 """Every command of the documents as written, in a clone without data: it works, or says in a line what to do."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from tests.helpers.shared import REPO
+from tests.helpers.warm import Warm
 from tests.test_documents import COMMANDS, PYTHON
 
 # What renders or downloads for minutes (tests of their own do so), and what measures.
 ELSEWHERE = ("make_demo_clips.py", "download.py", "benchmarks/", "docs/", "tests/")
-# Runs commands one after another, each in a process of its own that has loaded the packages already.
-DRIVER = """
-import importlib, json, os, signal, sys
-import torch, h5py, sklearn
-torch.set_num_threads(1)
-sys.path.insert(0, os.getcwd())
-for number, (script, words) in enumerate(json.load(open("commands.json"))):
-    if (child := os.fork()) == 0:
-        signal.alarm(120)
-        for descriptor, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(f"{number}.{name}", os.O_WRONLY | os.O_CREAT), descriptor)
-        sys.argv = [script, *words]
-        code = 0
-        try:
-            importlib.import_module(script.removesuffix(".py").replace("/", ".")).main(words)
-        except SystemExit as ended:
-            code = ended.code or 0
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            code = 1
-        sys.stdout.flush()
-        os._exit(code)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
 
 
 def started(words):
@@ -72,15 +46,9 @@ def ended(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fresh") / "clone"
     ignored = shutil.ignore_patterns(".venv", ".git", "save", "data", "raw_data", "__pycache__", ".*_cache")
     shutil.copytree(REPO, folder, ignore=ignored)
-    (folder / "commands.json").write_text(json.dumps(asked()))
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", DRIVER], cwd=folder, env=environment, capture_output=True, text=True)
-    codes = [int(line) for line in done.stdout.split()]
-    assert len(codes) == len(asked()), done.stderr
-    return [
-        (*each, code, (folder / f"{n}.err").read_text())
-        for n, (each, code) in enumerate(zip(asked(), codes, strict=True))
-    ]
+    with Warm(folder) as warm:
+        done = [(each, warm.run(each[0], *each[1])) for each in asked()]
+    return [(*each, ended.returncode, ended.stderr) for each, ended in done]
 
 
 def test_each_works_or_says_in_one_line_what_to_do(ended):

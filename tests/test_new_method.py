@@ -1,12 +1,10 @@
 """A new method is one new file, and nothing else changes."""
 
-import os
 import shutil
-import subprocess
-import sys
 
 from tests.helpers import tiny
 from tests.helpers.shared import REPO
+from tests.helpers.warm import Warm
 
 CODE = '''
 """Knows nothing: every class is as likely as any other."""
@@ -36,15 +34,13 @@ def test_one_file_adds_a_method(tmp_path):
     (copy / "methods" / "do_nothing.py").write_text(CODE)
     tiny.make(tmp_path / "data")
 
-    def run(method, *flags):
-        command = [sys.executable, copy / "train_incremental.py", *tiny.flags(tmp_path / "data", method, *flags)]
-        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-
-    done = run("do_nothing", "--favourite", "1")
+    with Warm(copy) as warm:
+        done, refused = (
+            warm.run("train_incremental.py", *tiny.flags(tmp_path / "data", method, "--favourite", "1"))
+            for method in ("do_nothing", "fine_tuning")
+        )
     assert done.returncode == 0, done.stderr
     assert "Incremental step 2 Testing res: 0.166667" in done.stdout
     assert "forgetting: 0.000000" in done.stdout
-    refused = run("fine_tuning", "--favourite", "1")
     assert refused.returncode == 2
     assert "--favourite" in refused.stderr
