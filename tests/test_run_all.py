@@ -12,14 +12,32 @@ import numpy as np
 import pytest
 
 import run_all
+import train_incremental
 from engine.options import parse, resolve
 from engine.run_files import LOCK
-from tests.helpers import tiny
+from tests.helpers import report_runs, tiny
+from tests.helpers.children import Child
 from tests.helpers.shared import REPO
 from tests.helpers.tiny import refused
 from utils.files import file_lock
 
 METHODS = ["--methods", "fine_tuning", "icarl", "--modalities", "audio", "visual"]
+FINE_TUNING = ["--methods", "fine_tuning", "--modalities", "audio"]
+THREE = ["--methods", "fine_tuning", "icarl", "--modalities", "audio"]
+# Stands for train_incremental.py: says in the file ``done`` that it was called, and does WORK in the run's folder.
+STAND_IN = """
+import json, pathlib, signal, sys
+root = pathlib.Path({root!r})
+with open(root / "done", "a") as done:
+    print(*sys.argv[1:], file=done)
+folder = pathlib.Path(json.loads((root / "folders").read_text())[" ".join(sys.argv[1:])])
+folder.mkdir(parents=True, exist_ok=True)
+"""
+FINISH = """
+for name in ("arguments.json", "results.json"):
+    (folder / name).write_text((root / "made" / "results.json").read_text())
+"""
+LAST = "(folder / 'unfinished.pt').touch(); signal.pause()"
 
 
 def flags(root, *more):
@@ -27,68 +45,83 @@ def flags(root, *more):
     return [*common, "--classes_per_step", "2", "--memory_size", "18", *more]
 
 
-def sweep(root, *more, methods=METHODS):
+def sweep(root, *more):
     with pytest.raises(SystemExit) as ended:
-        run_all.main(flags(root, *methods, "--jobs", "2", *more))
+        run_all.main(flags(root, "--jobs", "2", *more))
     return ended.value.code
 
 
 def dry_run(capsys, root, *more):
     """The commands that a dry run prints, as lists of words."""
     capsys.readouterr()
-    run_all.main(flags(root, *METHODS, *more, "--dry_run"))
-    return [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    run_all.main(flags(root, *more, "--dry_run"))
+    return [shlex.split(line) for line in capsys.readouterr().out.split("\n") if line]
+
+
+def stand_in(root, monkeypatch, work, *more):
+    """Let ``work`` be done in the place of each training of this sweep."""
+    path = root / "stand_in.py"
+    path.write_text(STAND_IN.format(root=str(root)) + work + "\n")
+    monkeypatch.setattr(run_all, "TRAIN", str(path))
+    report_runs.make(root / "made")
+    runs = run_all.planned(*run_all.read(flags(root, *more)))
+    (root / "folders").write_text(json.dumps({" ".join(run.command[2:]): run.folder for run in runs}))
+    return runs
 
 
 def test_everything_runs_once_and_a_failure_stops_nothing(tmp_path, capsys):
     tiny.make(tmp_path)
-    commands = dry_run(capsys, tmp_path)
-    assert len(commands) == 6 and {command[3] for command in commands} == {"fine_tuning", "icarl"}
-    # In the place of one run's folder stands something else.
-    (blocked,) = (run for run in run_all.planned(*run_all.read(flags(tmp_path, *METHODS))) if "FC visual" in run.name)
+    assert {command[3] for command in dry_run(capsys, tmp_path, *METHODS)} == {"fine_tuning", "icarl"}
+    assert len(dry_run(capsys, tmp_path, *METHODS)) == 6
+    # In the place of the second run's folder stands something else; the third begins once a place is free.
+    (blocked,) = (run for run in run_all.planned(*run_all.read(flags(tmp_path, *THREE))) if "NME" in run.name)
     os.makedirs(blocked.folder)
     thesis = os.path.join(blocked.folder, "checkpoints")
     with open(thesis, "w") as file:
         file.write("")
     with open(os.path.join(blocked.folder, "arguments.json"), "w") as file:
         json.dump(vars(resolve(parse(blocked.command[2:])[0], tiny.CLASSES)), file)
-    assert sweep(tmp_path) == 1
+    assert sweep(tmp_path, *THREE) == 1
     captured = capsys.readouterr()
-    assert "[5 finished, 0 running, 1 failed, 0 waiting]" in captured.out
-    assert "5 of 6 runs finished; python report.py" in captured.out
-    assert captured.err.splitlines()[-1].startswith("error: icarl FC visual seed 42: ")
-    run_all.main(flags(tmp_path, *METHODS, "--status"))
+    assert "[2 finished, 0 running, 1 failed, 0 waiting]" in captured.out
+    assert "2 of 3 runs finished; python report.py" in captured.out
+    assert captured.err.splitlines()[-1].startswith("error: icarl NME audio seed 42: ")
+    run_all.main(flags(tmp_path, *THREE, "--status"))
     states = capsys.readouterr().out.splitlines()
-    assert len([line for line in states if ": finished: last accuracy 0." in line]) == 5
-    assert "icarl FC visual seed 42: stopped after 0 steps" in states
+    assert len([line for line in states if ": finished: last accuracy 0." in line]) == 2
+    assert "icarl NME audio seed 42: stopped after 0 steps" in states
     os.unlink(thesis)
-    assert sweep(tmp_path) == 0
-    assert "6 runs, 5 of them finished" in capsys.readouterr().out
+    assert sweep(tmp_path, *THREE) == 0
+    assert "3 runs, 2 of them finished" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "save").rglob("results.json")}
-    assert sweep(tmp_path) == 0 and len(before) == 6
+    assert sweep(tmp_path, *THREE) == 0 and len(before) == 3
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "save").rglob("results.json")}
 
 
-FINE_TUNING = ["--methods", "fine_tuning", "--modalities", "audio"]
-
-
-def test_overwrite_runs_again_and_a_seed_named_twice_runs_once(tmp_path, capsys):
+def test_overwrite_runs_again_and_a_seed_named_twice_runs_once(tmp_path, capsys, monkeypatch):
     tiny.make(tmp_path)
-    for _ in range(2):
-        assert sweep(tmp_path, "--seeds", "0", "0", "--overwrite", methods=FINE_TUNING) == 0
+    sweeps = [*FINE_TUNING, "--seeds", "0", "0", "--overwrite"]
+    stand_in(tmp_path, monkeypatch, FINISH, *sweeps)
+    for count in (1, 2):
+        assert sweep(tmp_path, *sweeps) == 0
         assert "1 runs, 0 of them finished" in capsys.readouterr().out
-    assert len(list((tmp_path / "save").rglob("results.json"))) == 1
+        assert len((tmp_path / "done").read_text().splitlines()) == count
 
 
 def test_results_of_data_that_has_changed_since_are_not_taken_for_finished(tmp_path, capsys):
     folder = tiny.make(tmp_path)
-    assert sweep(tmp_path, methods=FINE_TUNING) == 0
+    (command,) = dry_run(capsys, tmp_path, *FINE_TUNING)
+    train_incremental.main(command[2:])
+    assert dry_run(capsys, tmp_path, *FINE_TUNING) == []
     feature = folder / "audio_pretrained_feature" / "audio_pretrained_feature_dict.npy"
     os.utime(feature, (0, 0))  # its content may be another: the run looks, and finds that it is not
-    assert sweep(tmp_path, methods=FINE_TUNING) == 0
-    assert "1 runs, 0 of them finished" in capsys.readouterr().out
+    assert dry_run(capsys, tmp_path, *FINE_TUNING) == [command]
+    train_incremental.main(command[2:])
+    assert "Epoch" not in capsys.readouterr().out
     tiny.change(tmp_path, "audio", lambda arrays: arrays.update({"-test_0_0": -arrays["-test_0_0"]}))
-    assert sweep(tmp_path, methods=FINE_TUNING) == 1
+    assert dry_run(capsys, tmp_path, *FINE_TUNING) == [command]
+    with pytest.raises(SystemExit, match="2"):
+        train_incremental.main(command[2:])
     assert "the data is not what the run began with" in capsys.readouterr().err
     classes = np.load(folder / "all_classId_vid_dict.npy", allow_pickle=True).item()
     classes["test"][0].pop()
@@ -98,20 +131,24 @@ def test_results_of_data_that_has_changed_since_are_not_taken_for_finished(tmp_p
     assert "the splits have changed since this run" in capsys.readouterr().err
 
 
-def test_a_run_of_another_process_is_waited_for(tmp_path):
+def test_a_run_of_another_process_is_waited_for(tmp_path, monkeypatch):
     tiny.make(tmp_path)
-    (run,) = run_all.planned(*run_all.read(flags(tmp_path, *FINE_TUNING)))
+    (run,) = stand_in(tmp_path, monkeypatch, FINISH, *FINE_TUNING)
     os.makedirs(run.folder)
-    command = [sys.executable, REPO / "run_all.py", *flags(tmp_path, *FINE_TUNING)]
-    with file_lock(os.path.join(run.folder, LOCK), "this run"):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for line in process.stdout:
-            if "another process is at it" in line:
-                break
-        assert run.is_running() is False  # a process does not keep itself out
-        assert not os.path.exists(os.path.join(run.folder, "arguments.json"))
-    assert "1 of 1 runs finished" in process.communicate(timeout=120)[0]
-    assert process.returncode == 0
+    with Child(lambda: run_all.main(flags(tmp_path, *FINE_TUNING)), tmp_path) as child:
+        with file_lock(os.path.join(run.folder, LOCK), "this run"):
+            wait_for(lambda: not child.runs() or "another process is at it" in child.said("out"))
+            assert run.is_running() is False  # a process does not keep itself out
+            assert child.runs() and not (tmp_path / "done").exists()
+        assert child.wait() == 0
+        assert "1 of 1 runs finished" in child.said("out")
+
+
+def wait_for(condition, seconds=120):
+    latest = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < latest
+        time.sleep(0.02)
 
 
 def test_slurm_lists_exactly_the_runs_whatever_their_words(tmp_path, capsys):
@@ -124,7 +161,7 @@ def test_slurm_lists_exactly_the_runs_whatever_their_words(tmp_path, capsys):
     assert "#SBATCH --array=0-11" in text
     check_script(file)
     listed = [shlex.split(line)[:-2] for line in text.splitlines() if "train_incremental" in line]
-    assert listed == dry_run(capsys, root, "--seeds", "0", "1")
+    assert listed == dry_run(capsys, root, *METHODS, "--seeds", "0", "1")
     assert not (tmp_path / "here").exists() and not os.path.exists("here")
 
 
@@ -199,25 +236,28 @@ def test_wrong_arguments_are_refused_without_torch(tmp_path):
         assert "torch" not in done.stderr and done.returncode == (0 if arguments == ["--help"] else 2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_however_a_sweep_ends_its_runs_end_and_can_go_on(tmp_path, number):
+SIDE_BY_SIDE = [*METHODS, "--jobs", "2", "--max_epochs", "100000"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_however_a_sweep_is_told_to_end_its_runs_end(tmp_path, monkeypatch, number):
     tiny.make(tmp_path)
-    command = [sys.executable, REPO / "run_all.py", *flags(tmp_path, *METHODS, "--jobs", "2", "--max_epochs", "100000")]
-    # The shell that started the tests may have ignored them.
-    heard = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heard)
-    while process.poll() is None and len(list(tmp_path.rglob("unfinished.pt"))) < 2:
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    if number == signal.SIGKILL:
-        assert process.returncode == -number
-    else:
-        assert process.returncode == 130 and errors.endswith("error: interrupted; the same command goes on from here\n")
-    latest = time.monotonic() + 60
-    while commands_with(str(tmp_path)):
-        assert time.monotonic() < latest
-        time.sleep(0.05)
+    stand_in(tmp_path, monkeypatch, LAST, *SIDE_BY_SIDE)
+    with Child(lambda: run_all.main(flags(tmp_path, *SIDE_BY_SIDE)), tmp_path) as child:
+        wait_for(lambda: not child.runs() or len(list(tmp_path.rglob("unfinished.pt"))) == 2)
+        child.send(number)
+        assert child.wait() == 130
+        assert child.said() == "error: interrupted; the same command goes on from here\n"
+    assert len(commands_with(str(tmp_path))) == 0
+
+
+def test_however_a_sweep_is_killed_its_runs_end(tmp_path):
+    tiny.make(tmp_path)
+    process = subprocess.Popen([sys.executable, REPO / "run_all.py", *flags(tmp_path, *SIDE_BY_SIDE)])
+    wait_for(lambda: process.poll() is not None or len(list(tmp_path.rglob("unfinished.pt"))) == 2)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    wait_for(lambda: not commands_with(str(tmp_path)))
 
 
 def commands_with(word):
