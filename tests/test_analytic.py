@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.linalg import hadamard as scipys_hadamard
 from sklearn.linear_model import Ridge
 
+import train_incremental
 from dataloader import Batch, open_data
 from features.tokens import Tokens
 from methods.analytic import CLASS_SIZE
@@ -18,7 +19,7 @@ from model.random_features import UNIT, RandomFeatures, hadamard
 from model.ridge import RidgeSums
 from model.ridge_mixture import RidgeMixture, mixture_of_both, mixture_weights
 from tests.helpers import tiny
-from tests.test_tiers import torchrun
+from tests.helpers.children import two_ranks
 from utils.errors import InputError
 
 CLASSES, WIDTH = 5, 12
@@ -443,8 +444,9 @@ def test_the_state_takes_as_much_memory_for_one_view_as_for_nine():
 def test_two_processes_give_the_run_of_one(tmp_path):
     tiny.make(tmp_path)
     results = train(tmp_path)
-    done = torchrun(tmp_path, tmp_path / "two", "--expansion", "60", method="analytic")
-    assert done.returncode == 0, done.stderr
+    flags = tiny.flags(tmp_path, "analytic", "--run_dir", str(tmp_path / "two"), "--expansion", "60")
+    for rank in two_ranks(lambda: train_incremental.main(flags), tmp_path):
+        assert rank.wait() == 0, rank.said()
     two = json.loads((tmp_path / "two" / "results.json").read_text())
     assert two["accuracy_matrix"] == results["accuracy_matrix"]
     assert torch.equal(*(saved(tmp_path, run)["learner"]["weights"] for run in ("run", "two")))

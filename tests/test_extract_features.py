@@ -33,6 +33,7 @@ from features.store import StoreFeatures, index_path, open_features, plan_path
 from features.store_writer import StoreWriter
 from model.encoders import factory
 from model.encoders.factory import Encoder
+from tests.helpers.children import two_ranks
 from tests.test_encoders import small_videomae, write_wav
 from utils.errors import InputError
 from utils.files import write_json
@@ -376,11 +377,10 @@ def test_two_processes_make_one_store(tmp_path, raw):
     alone = run(tmp_path, "--batch_size", 2)
     os.rename(alone, tmp_path / "alone")
     (raw / "audios" / "clip 0.wav").unlink()
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*torchrun, PROJECT / "extract_pretrained_features.py", *arguments(tmp_path, "--batch_size", 2)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Wrote") == 1 and "audio features of 6 clips (6 in all)" in done.stdout
+    ranks = two_ranks(lambda: main(arguments(tmp_path, "--batch_size", 2)), tmp_path)
+    assert [rank.wait() for rank in ranks] == [0, 0], ranks[0].said() + ranks[1].said()
+    printed = "".join(rank.said("out") for rank in ranks)
+    assert printed.count("Wrote") == 1 and "audio features of 6 clips (6 in all)" in printed
     folder = tmp_path / "data" / "mine"
     ours, theirs = content(folder, "audio")[0], content(tmp_path / "alone", "audio")[0]
     assert ours == {video: value for video, value in theirs.items() if video != "clip 0"}

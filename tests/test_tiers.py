@@ -89,16 +89,12 @@ def test_cached_attention_maps_are_those_computed_as_needed(tmp_path):
     torch.testing.assert_close(cached.of(batch).maps(*arguments), expected, rtol=1e-6, atol=1e-7)
 
 
-def torchrun(root, folder, *flags, method="avcil"):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [REPO / "train_incremental.py", *tiny.flags(root, method, "--run_dir", str(folder), *flags)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-
-
 def test_two_processes_give_the_run_of_one(tmp_path):
     tiny.make(tmp_path)
-    done = torchrun(tmp_path, tmp_path / "two")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [REPO / "train_incremental.py", *tiny.flags(tmp_path, "avcil", "--run_dir", str(tmp_path / "two"))]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Average Accuracy") == 1
     tiny.train(tmp_path, "avcil")

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import sys
 import traceback
 
@@ -46,6 +47,23 @@ class Child:
 
     def said(self, stream="err"):
         return (self.folder / stream).read_text(encoding="utf-8")
+
+
+def two_ranks(work, folder):
+    """Two of them that meet as under torchrun; what each says goes to ``folder / "rank 0"`` and ``"rank 1"``."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+
+    def meet(rank):
+        os.environ.update(meeting, RANK=str(rank))
+        work()
+
+    ranks = []
+    for rank in range(2):
+        (folder / f"rank {rank}").mkdir()
+        ranks.append(Child(lambda rank=rank: meet(rank), folder / f"rank {rank}"))
+    return ranks
 
 
 def _do(work, folder):
