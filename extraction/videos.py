@@ -1,7 +1,6 @@
 """Sound and pictures of a video file in one decode, by PyAV: what extract_wav and a lossless extract_frames would give.
 
-ffmpeg's own libraries decode, resample and convert, with the settings of its command. Which pictures make a constant
-rate follows the command's ``-r`` (fftools, ``video_sync_process``): each is shown again or left out as there.
+ffmpeg's own libraries decode, resample and convert, with the settings of its command.
 """
 
 from __future__ import annotations
@@ -9,16 +8,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from extraction.constant_rate import Clock, chosen_frames
 from extraction.ffmpeg import CONTAINERS, MAX_PIXELS, MAX_SECONDS, refuse_long
-from model.encoders.frames import choose_frames
 from utils.errors import MediaError, first_line
 
 # Modality -> the input of its encoder, or why there is none.
@@ -51,13 +49,18 @@ class VideoClip:
     def frames(self, frame_rate: int, wanted: int, convert: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
         """``wanted`` of the pictures at ``frame_rate`` a second, as choose_frames says, each through ``convert``.
 
-        ``convert`` takes uint8 (H, W, 3), upright. Pictures are decoded once: which of them are wanted is known from
-        the times in the file, or, where these are not those of the pictures, from a first decode.
+        ``convert`` takes uint8 (H, W, 3), upright. Which pictures are wanted is known from the times in the file, and
+        those that neither they nor others need are not decoded; or, where the times may not be those of the pictures,
+        from decoding all.
         """
+        times, moments = self._times(frame_rate)
+        chosen = chosen_frames(times, wanted)
+        few = self._decode_few({moments[index] for index in chosen}, set(moments), convert) if moments else {}
+        if few:
+            return [few[moments[index]] for index in chosen]
         kept: dict[int, np.ndarray] = {}
-        times = self._times(frame_rate)
         for _ in range(3):
-            chosen = _chosen(times, wanted)
+            chosen = chosen_frames(times, wanted)
             if kept and set(chosen) <= kept.keys():
                 return [kept[index] for index in chosen]
             times = self._decode(frame_rate, set(chosen), kept, convert)
@@ -79,18 +82,41 @@ class VideoClip:
             raise MediaError(f"not a video that ffmpeg can read: {reason}") from None
 
     def _times(self, frame_rate):
-        """(place, length) of each picture in units of 1 / ``frame_rate``, as the packets of the file have them."""
+        """(place, length) of each picture in units of 1 / ``frame_rate``, as the packets of the file have them.
+
+        Beside these the packets' times as written, in the same order; none if one of them may have no picture.
+        """
         with self._open() as file:
             stream = _video(file)
-            packets = [packet for packet in file.demux(stream) if packet.size and packet.pts is not None]
-            packets.sort(key=lambda packet: packet.pts)
-            return _Clock(file, stream, frame_rate, self.max_seconds).places(packets)
+            packets = [packet for packet in file.demux(stream) if packet.size]
+            timed = sorted((packet for packet in packets if packet.pts is not None), key=lambda packet: packet.pts)
+            moments = [packet.pts for packet in timed]
+            whole = len(set(moments)) == len(packets) and not any(
+                each.is_discard or each.is_corrupt for each in packets
+            )
+            if not whole or not packets or packets[0] is not timed[0] or not packets[0].is_keyframe:
+                moments = []
+            return Clock(file, stream, frame_rate, self.max_seconds).places(timed), moments
+
+    def _decode_few(self, wanted, moments, convert):
+        """Time -> picture of the ``wanted`` ones, or nothing if the decoder has a say of its own on ``moments``."""
+        from av.error import FFmpegError
+
+        kept = {}
+        with self._open() as file, contextlib.suppress(FFmpegError):
+            stream, picture = _video(file), _Picture()
+            for frame in _decoded(file, stream, wanted):
+                if frame.is_corrupt or frame.pts not in moments:
+                    return {}
+                if frame.pts in wanted:
+                    kept[frame.pts] = convert(picture(frame))
+        return kept if kept.keys() == wanted else {}
 
     def _decode(self, frame_rate, wanted, kept, convert):
         """Decode all pictures, keep the ``wanted`` ones, numbered from 0, in ``kept``, and return the times of all."""
         with self._open() as file:
             stream, picture = _video(file), _Picture()
-            clock, times = _Clock(file, stream, frame_rate, self.max_seconds), []
+            clock, times = Clock(file, stream, frame_rate, self.max_seconds), []
             for index, frame in enumerate(_decoded(file, stream)):
                 times += clock.places([frame])
                 if index in wanted:
@@ -171,8 +197,11 @@ def _resampled(frames, end, sample_rate):
                 yield block.to_ndarray().reshape(-1, block.layout.nb_channels)
 
 
-def _decoded(file, stream) -> Iterator[Any]:
-    """The frames of ``stream``. Packets that cannot be decoded are passed over."""
+def _decoded(file, stream, wanted=None) -> Iterator[Any]:
+    """The frames of ``stream``. Packets that cannot be decoded are passed over.
+
+    With ``wanted``, times of packets, frames at other times that no frame refers to are left out, and errors raised.
+    """
     from av.error import FFmpegError
 
     context = stream.codec_context
@@ -181,63 +210,13 @@ def _decoded(file, stream) -> Iterator[Any]:
     context.thread_count = 1
     context.options = {"max_pixels": str(MAX_PIXELS)} if stream.type == "video" else {}
     for packet in file.demux(stream):
+        if wanted is not None:
+            context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
         try:
             yield from packet.decode()
         except FFmpegError as error:
-            if isinstance(error, MemoryError):
+            if isinstance(error, MemoryError) or wanted is not None:
                 raise
-
-
-class _Clock:
-    """Places of frames, or of packets, on the axis of the constant rate."""
-
-    def __init__(self, file, stream, frame_rate, max_seconds):
-        self.start = Fraction(file.start_time or 0, 1_000_000)
-        self.base, self.rate, self.limit = stream.time_base, frame_rate, max_seconds
-        guessed = stream.guessed_rate
-        self.usual = 1 / (guessed * self.base) if guessed else 1
-        self.last, self.length = None, self.usual
-
-    def places(self, frames):
-        """[(place, length)] of the next ``frames``, in units of a picture at the constant rate."""
-        places = []
-        for frame in frames:
-            time = frame.pts
-            if time is None:
-                time = 0 if self.last is None else self.last + self.length
-            length = frame.duration or (time - self.last if self.last is not None and time > self.last else self.usual)
-            self.last, self.length = time, length
-            place = float((time * self.base - self.start) * self.rate)
-            refuse_long(place / self.rate, self.limit)
-            places.append((place, float(length * self.base * self.rate)))
-        return places
-
-
-def _chosen(places, wanted):
-    """For each of the ``wanted`` pictures the index of its frame."""
-    shown = constant_rate(places)
-    return [shown[number] for number in choose_frames(len(shown), wanted)] if shown else []
-
-
-def constant_rate(places: Sequence[tuple[float, float]]) -> list[int]:
-    """Which frame stands at 0, 1, 2 ... when frames have (place, length) ``places``: as ``ffmpeg -r`` has it."""
-    shown = []
-    for index, (place, length) in enumerate(places):
-        ahead = place - len(shown)
-        count, earlier = 1, 0
-        if ahead < 0 < ahead + length:  # it begins before its place: cut
-            length, ahead = length + ahead, 0.0
-        if ahead + length < -1.1:
-            count = 0
-        elif ahead + length > 1.1:
-            count = _rounded(ahead + length)
-            earlier = _rounded(ahead - 0.6) if ahead > 1.1 else 0
-        shown += [index - 1 if number < earlier and index else index for number in range(count)]
-    return shown
-
-
-def _rounded(value):
-    return int(np.rint(np.float32(value)))
 
 
 class _Picture:

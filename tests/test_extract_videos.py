@@ -15,10 +15,11 @@ from PIL import Image
 
 from extract_audios_frames import main as extract_media
 from extract_pretrained_features import main
-from extraction import inputs
+from extraction import inputs, videos
+from extraction.constant_rate import constant_rate
 from extraction.ffmpeg import extract_wav, find_ffmpeg
 from extraction.new_clips import ClipFeatures
-from extraction.videos import VideoClip, constant_rate
+from extraction.videos import VideoClip
 from features.store import open_features
 from model.encoders.frames import choose_frames
 from tests.helpers.make_videos import make_video
@@ -36,6 +37,8 @@ CLIPS = {
     "odd rate.mp4": {"rate": "30000/1001"},
     "surround.mkv": {"options": ("-ac", "6")},
     "h264.mp4": {"options": ("-c:v", "libx264", "-bf", "2", "-pix_fmt", "yuv420p"), "seconds": 2},
+    "pyramid.mkv": {"options": ("-c:v", "libx264", "-bf", "5", "-pix_fmt", "yuv420p"), "seconds": 2, "rate": 25},
+    "stream.ts": {"options": ("-c:v", "libx264", "-bf", "2", "-pix_fmt", "yuv420p"), "seconds": 2},
     "ten bits.mkv": {"options": ("-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-x265-params", "log-level=none")},
     "short.mp4": {"seconds": 0.3},
     "colours.avi": {"size": "66x50", "options": ("-c:v", "ffv1", "-pix_fmt", "yuv444p")},
@@ -101,8 +104,38 @@ def test_pictures_whose_times_the_file_does_not_tell_are_decoded_again(tmp_path,
     video = make_video(tmp_path / "a.mp4", seconds=2)
     expected = VideoClip(str(video)).frames(8, 16, lambda picture: picture)
     for told in ([], [(0.0, 1.0)] * 3, [(float(number), 1.0) for number in range(50)]):
-        monkeypatch.setattr(VideoClip, "_times", lambda self, rate, told=told: told)
+        monkeypatch.setattr(VideoClip, "_times", lambda self, rate, told=told: (told, []))
         np.testing.assert_array_equal(VideoClip(str(video)).frames(8, 16, lambda picture: picture), expected)
+
+
+def test_pictures_that_no_other_needs_are_not_decoded(tmp_path, monkeypatch):
+    video = make_video(tmp_path / "a.mkv", **CLIPS["pyramid.mkv"])
+    wanted = VideoClip(str(video)).frames(8, 4, lambda picture: picture)
+    counts, decoded = [], videos._decoded
+
+    def counted(*arguments):
+        for frame in decoded(*arguments):
+            counts[-1] += 1
+            yield frame
+
+    def decode_few(self, *arguments):
+        counts.append(0)
+        return few(self, *arguments)
+
+    def decode_all(self, *arguments):
+        counts.append(0)
+        return every(self, *arguments)
+
+    few, every = VideoClip._decode_few, VideoClip._decode
+    monkeypatch.setattr(videos, "_decoded", counted)
+    monkeypatch.setattr(VideoClip, "_decode_few", decode_few)
+    monkeypatch.setattr(VideoClip, "_decode", decode_all)
+    np.testing.assert_array_equal(VideoClip(str(video)).frames(8, 4, lambda picture: picture), wanted)
+    assert len(counts) == 1 and counts[0] < 40  # of 50
+    # What the decoder gives in another way than the packets said is decoded in full.
+    monkeypatch.setattr(VideoClip, "_decode_few", lambda self, *arguments: {})
+    np.testing.assert_array_equal(VideoClip(str(video)).frames(8, 4, lambda picture: picture), wanted)
+    assert counts[1:] == [50]
 
 
 def run(tmp_path, *flags):
