@@ -5,26 +5,30 @@ The rule is that of its command (fftools, ``video_sync_process``). Places are co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from extraction.ffmpeg import refuse_long
 from model.encoders.frames import choose_frames
 
+# (place, length) of frames, in pictures of the constant rate.
+Places = Sequence[tuple[float, float]]
+
 
 class Clock:
     """Places of frames, or of packets, on the axis of the constant rate."""
 
-    def __init__(self, file, stream, frame_rate, max_seconds):
+    def __init__(self, file: Any, stream: Any, frame_rate: int, max_seconds: float):
         self.start = _start(file, stream)
         self.base, self.rate, self.limit = stream.time_base, frame_rate, max_seconds
         guessed = stream.guessed_rate
         self.usual = 1 / (guessed * self.base) if guessed else 1
         self.last, self.length = None, self.usual
 
-    def places(self, frames):
+    def places(self, frames: Iterable[Any]) -> Places:
         """[(place, length)] of the next ``frames``, in units of a picture at the constant rate."""
         places = []
         for frame in frames:
@@ -48,13 +52,13 @@ def _start(file, stream):
     return Fraction(file.start_time or 0, 1_000_000)
 
 
-def chosen_frames(places, wanted):
+def chosen_frames(places: Places, wanted: int) -> list[int]:
     """For each of the ``wanted`` pictures the index of its frame."""
     shown = constant_rate(places)
     return [shown[number] for number in choose_frames(len(shown), wanted)] if shown else []
 
 
-def constant_rate(places: Sequence[tuple[float, float]]) -> list[int]:
+def constant_rate(places: Places) -> list[int]:
     """Which frame stands at 0, 1, 2 ... when frames have (place, length) ``places``: as ``ffmpeg -r`` has it."""
     shown = []
     for index, (place, length) in enumerate(places):
