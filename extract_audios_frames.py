@@ -35,12 +35,14 @@ from utils.command_line import (
     OneLineParser,
     add_data_options,
     cores,
+    duration,
+    frames_a_second,
     heading,
-    not_negative,
+    hertz,
     number,
-    positive,
-    positive_number,
+    pixels,
     share,
+    workers,
 )
 from utils.datasets import MODALITIES, find_dataset
 from utils.errors import command, is_of_machine, say
@@ -89,12 +91,12 @@ def parse(arguments):
     group = parser.add_argument_group("output")
     group.add_argument(
         "--sample_rate",
-        type=positive,
+        type=hertz,
         metavar="HZ",
         help="of sound; default: 16000, as AudioMAE was trained, and 11430 for the data sets of the release, as theirs",
     )
-    group.add_argument("--frame_rate", type=positive, help="frames a second; default: 10 for AVE, 8 for all others")
-    group.add_argument("--short_side", type=not_negative, default=0, help="scale frames to this shorter side; 0: as is")
+    group.add_argument("--frame_rate", type=frames_a_second, help="a second; default: 10 for AVE, 8 for all others")
+    group.add_argument("--short_side", type=pixels, default=0, help="scale frames to this shorter side; 0: as is")
     group.add_argument(
         "--jpeg_quality",
         type=number(int, "0, or a whole number from 2 to 31", lambda value: value == 0 or 2 <= value <= 31),
@@ -102,9 +104,9 @@ def parse(arguments):
         help="of frames, from 2 (best, three times as large) to 31; 0: ffmpeg's default, as released",
     )
     group = parser.add_argument_group("work")
-    group.add_argument("--num_workers", type=positive, default=cores(), help="clips at a time")
-    group.add_argument("--timeout", type=positive_number, default=600, help="seconds after which a clip is given up")
-    group.add_argument("--max_seconds", type=positive_number, default=MAX_SECONDS, help="a longer clip fails")
+    group.add_argument("--num_workers", type=workers, default=cores(), help="clips at a time")
+    group.add_argument("--timeout", type=duration, default=600, help="seconds after which a clip is given up")
+    group.add_argument("--max_seconds", type=duration, default=MAX_SECONDS, help="a longer clip fails")
     args = parser.parse_args(arguments)
     known = find_dataset(args.dataset)
     args.frame_rate = args.frame_rate or known.frames_per_second

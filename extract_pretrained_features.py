@@ -38,7 +38,17 @@ from model.encoders.factory import (
     build_visual_encoder,
 )
 from splits.clips import find_videos, id_problem, wanted_ids
-from utils.command_line import OneLineParser, add_data_options, cores, heading, not_negative, positive, positive_number
+from utils.command_line import (
+    OneLineParser,
+    add_data_options,
+    cores,
+    duration,
+    frames_a_second,
+    heading,
+    hertz,
+    positive,
+    workers_or_none,
+)
 from utils.datasets import MODALITIES, find_dataset
 from utils.devices import Group, check_precision
 from utils.errors import InputError, command, say
@@ -48,10 +58,10 @@ WHAT = {"audio": "audio_feature", "visual": "visual_feature"}
 # Options of the first step that reading videos has as well: type, default, help.
 OF_VIDEOS = {
     "videos": (str, None, "folder of the video files; default: <raw_root>/<data set>/videos"),
-    "sample_rate": (positive, None, "Hz of sound; default: 16000, as AudioMAE was trained; the release's sets: 11430"),
-    "frame_rate": (positive, None, "frames a second; default: 10 for AVE, 8 for all others"),
-    "timeout": (positive_number, 600.0, "seconds after which a clip is given up; default: 600"),
-    "max_seconds": (positive_number, MAX_SECONDS, f"a longer clip fails; default: {MAX_SECONDS}"),
+    "sample_rate": (hertz, None, "Hz of sound; default: 16000, as AudioMAE was trained; the release's sets: 11430"),
+    "frame_rate": (frames_a_second, None, "frames a second; default: 10 for AVE, 8 for all others"),
+    "timeout": (duration, 600.0, "seconds after which a clip is given up; default: 600"),
+    "max_seconds": (duration, MAX_SECONDS, f"a longer clip fails; default: {MAX_SECONDS}"),
 }
 
 
@@ -135,7 +145,7 @@ def parse(arguments):
     )
     group.add_argument("--batch_size", type=positive, default=8, help="clips a batch")
     group.add_argument(
-        "--num_workers", type=not_negative, help="processes that decode; 0: none extra; default: one a core"
+        "--num_workers", type=workers_or_none, help="processes that decode; 0: none extra; default: one a core"
     )
     args = parser.parse_args(arguments)
     args.line = sys.argv[1:] if arguments is None else arguments

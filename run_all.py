@@ -22,7 +22,7 @@ import sys
 
 from engine.registry import find_method, method_names
 from engine.sweep import Run, run_side_by_side
-from utils.command_line import PROJECT, OneLineParser, cores, not_negative, positive, seed
+from utils.command_line import PROJECT, OneLineParser, cores, not_negative, positive, seed, workers
 from utils.datasets import MODALITIES
 from utils.errors import InputError, command, printable, say
 from utils.files import write_text
@@ -86,17 +86,15 @@ def read(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     add("--modalities", nargs="+", choices=MODALITIES, default=list(MODALITIES), help="default: all")
     add("--seeds", nargs="+", type=seed, default=[42], help="default: 42")
     add("--gpus", nargs="+", type=not_negative, help="GPUs to use; one named twice takes two runs at a time (0 0 1)")
-    add("--runs_per_gpu", type=positive, default=1, metavar="N", help="runs at a time on each GPU")
-    add("--jobs", type=positive, help="runs side by side without GPUs; default: one for two cores")
+    add("--runs_per_gpu", type=workers, default=1, metavar="N", help="runs at a time on each GPU")
+    add("--jobs", type=workers, help="runs side by side without GPUs; default: one for two cores")
     add("--status", action="store_true", help="print which runs are finished, running, stopped; start none")
     add("--dry_run", action="store_true", help="print the commands of the runs that are left")
     slurm = parser.add_argument_group("SLURM")
     slurm.add_argument("--slurm", metavar="FILE", help="write a job array of the runs to this file, start none")
     slurm.add_argument("--runs_per_task", type=positive, default=1, metavar="N", help="runs in each task of the array")
     slurm.add_argument("--throttle", type=positive, metavar="N", help="tasks at work at a time; default: no limit")
-    slurm.add_argument(
-        "--sbatch", default="", metavar="OPTIONS", help='further options: --sbatch="--time=2-0 --partition=a100"'
-    )
+    slurm.add_argument("--sbatch", metavar="OPTIONS", help='further options: --sbatch="--time=2-0 --partition=a100"')
     args, further = parser.parse_known_args(arguments)
     for word in further:
         flag = word.partition("=")[0]
@@ -201,7 +199,7 @@ def write_slurm(args: argparse.Namespace, runs: list[Run]) -> int:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"avcil-{args.dataset}")
     limit = f"%{args.throttle}" if args.throttle else ""
     lines = [f"--job-name={name}", f"--array=0-{len(tasks) - 1}{limit}", "--gres=gpu:1", "--cpus-per-task=4"]
-    head = "".join(f"#SBATCH {line}\n" for line in lines + _sbatch_lines(args.sbatch))
+    head = "".join(f"#SBATCH {line}\n" for line in lines + _sbatch_lines(args.sbatch or ""))
     write_text(args.slurm, f"#!/bin/bash\n{head}{SCRIPT.replace('CASES', cases)}")
     return len(tasks)
 

@@ -15,12 +15,15 @@ from utils.command_line import (
     PROJECT,
     OneLineParser,
     decay,
+    duration,
     every,
-    not_negative,
+    gigabytes,
     not_negative_number,
     positive,
     positive_number,
     seed,
+    workers,
+    workers_or_none,
 )
 from utils.datasets import MODALITIES
 from utils.devices import PATIENCE_MINUTES
@@ -98,7 +101,7 @@ def _add_data(group):
     )
     group.add_argument("--allow_missing", action="store_true", help="leave clips without features out of every split")
     group.add_argument(
-        "--num_workers", type=not_negative, help="threads that read ahead; 0: none; default: 1, beside a GPU up to 8"
+        "--num_workers", type=workers_or_none, help="threads that read ahead; 0: none; default: 1, beside a GPU up to 8"
     )
 
 
@@ -146,21 +149,21 @@ def _add_device(group):
         "float32, on a GPU TF32 where the method has been shown to bear it",
     )
     group.add_argument(
-        "--device_cache", default="auto", metavar="GB", help="memory for tokens on the device; auto: what is free"
+        "--device_cache", type=gigabytes, default="auto", metavar="GB", help="tokens on the device; auto: what is free"
     )
     group.add_argument(
-        "--host_cache", default="auto", metavar="GB", help="memory beside a GPU for tokens that do not fit; auto: half"
+        "--host_cache", type=gigabytes, default="auto", metavar="GB", help="beside a GPU for the rest; auto: half"
     )
     group.add_argument(
         "--runs_per_gpu",
-        type=positive,
+        type=workers,
         default=1,
         metavar="N",
         help="how many runs share the GPU at a time: auto above takes this run's part",
     )
     group.add_argument(
         "--rank_timeout",
-        type=positive_number,
+        type=duration,
         default=PATIENCE_MINUTES,
         metavar="MINUTES",
         help="under torchrun: how much longer than ever before to wait for the other processes",

@@ -19,7 +19,7 @@ from splits.annotations import from_ave, from_folders, from_kinetics, from_table
 from splits.clips import find_videos
 from splits.draw import changes, describe, separate_by_video
 from splits.formats import SPLITS, read_released_splits, read_splits_csv, write_splits
-from utils.command_line import DATA_ROOT, OneLineParser, heading, not_negative, positive, share
+from utils.command_line import DATA_ROOT, OneLineParser, heading, not_negative, positive, seed, share
 from utils.datasets import find_dataset
 from utils.errors import InputError, command, say
 from utils.files import read_rows, write_text
@@ -96,7 +96,7 @@ def parse(arguments):
     kinetics.add_argument("--train", required=True, nargs="+", help="csv of Kinetics' training clips")
     kinetics.add_argument("--held_out", required=True, nargs="+", help="csv of its val and test clips, with labels")
     kinetics.add_argument("--classes", help="class names, one a line; default: the 30 of Kinetics-Sounds")
-    kinetics.add_argument("--seed", type=int, default=0, help="seed of the draw")
+    kinetics.add_argument("--seed", type=seed, default=0, help="seed of the draw")
 
     released = _source(sources, "released", "the three .npy files of the AV-CIL release")
     released.add_argument("--folder", required=True, help="where they lie")
@@ -130,7 +130,7 @@ def _shares(parser):
 
 
 def _drawing(parser):
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draw")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the draw")
     parser.add_argument("--group_by_video", action="store_true", help="no source video has clips on two sides")
 
 

@@ -187,4 +187,4 @@ def test_precisions_that_do_nothing(data):
 
 @pytest.mark.parametrize("value", ["-1", "much", "inf", "nan"])
 def test_caches_that_are_no_size(data, value):
-    assert f"--device_cache {value}" in refused(data, f"--device_cache={value}")
+    assert f"--device_cache: '{value}' is not a number of GB" in refused(data, f"--device_cache={value}")

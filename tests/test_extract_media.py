@@ -214,7 +214,7 @@ def test_a_playlist_in_disguise_fetches_nothing(tmp_path):
     [
         (["--frame_rates", "8"], "unrecognized arguments: --frame_rates"),
         (["--frame", "8"], "unrecognized arguments: --frame"),
-        (["--sample_rate", "0"], "whole number of 1 or more"),
+        (["--sample_rate", "0"], "whole number from 1 to 768000"),
         (["--videos", "nowhere"], "nowhere: no such folder; put the videos there"),
         (["--id_file", "bad_ids.txt"], "path separator"),
         (["--id_file", "empty.txt"], "no ids in it"),

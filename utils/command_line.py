@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from utils.datasets import MODALITIES
@@ -28,6 +28,28 @@ class OneLineParser(argparse.ArgumentParser):
         if message:
             (file or sys.stderr).write(message)
 
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] (of its overloads the one that is used)
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse's; InputError as well for a word that is empty, or holds bytes that are not UTF-8."""
+        values, further = super().parse_known_args(args, namespace or argparse.Namespace())
+        for name, value in vars(values).items():
+            for word in value if isinstance(value, list) else [value]:
+                if isinstance(word, str):
+                    self._check_word(name, word)
+        for word in further:
+            self._check_word(word.partition("=")[0], word)
+        return values, further
+
+    def _check_word(self, name, word):
+        flag = next((flag for flag, action in self._option_string_actions.items() if action.dest == name), name)
+        if not word.strip():
+            self.error(f"argument {flag}: {word!r} is empty; leave it out, or say what is meant")
+        if any("\udc80" <= character <= "\udcff" for character in word):  # as Python has them
+            self.error(
+                f"argument {flag}: {word!r} holds bytes that are not UTF-8; give that file or folder another name"
+            )
+
     def given(self, words: list[str]) -> dict[str, str]:
         """The flags among ``words``, which were parsed: destination -> the flag as it was typed."""
         flags = (word.partition("=")[0] for word in words)
@@ -48,11 +70,14 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def number(kind: type[Number], expected: str, holds: Callable[[float], bool]) -> Callable[[str], Number]:
-    """A type for argparse: numbers of ``kind`` for which ``holds`` is true; others are not ``expected``."""
+    """A type for argparse: numbers of ``kind`` for which ``holds`` is true; others are not ``expected``.
+
+    They are written with ASCII digits, a point and an exponent alone; -0 is 0.
+    """
 
     def convert(text):
         try:
-            value = kind(text)
+            value = kind(text) + kind(0) if _NUMBER.fullmatch(text) else None
         except ValueError:
             value = None
         if value is None or not holds(value):
@@ -60,6 +85,9 @@ def number(kind: type[Number], expected: str, holds: Callable[[float], bool]) ->
         return value
 
     return convert
+
+
+_NUMBER = re.compile(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?")
 
 
 def heading(docstring: str | None) -> str:
@@ -75,12 +103,29 @@ positive_number = number(float, "a number above 0", lambda value: 0 < value < fl
 not_negative_number = number(float, "a number of 0 or more", lambda value: 0 <= value < float("inf"))
 decay = number(float, "a factor above 0, of 1 at most", lambda value: 0 < value <= 1)
 fraction = number(float, "a number from 0 to 1", lambda value: 0 <= value <= 1)
+# No wait is longer, and timers count it in 32 bits of milliseconds.
+duration = number(float, "a number above 0, of 1000000 at most", lambda value: 0 < value <= 1e6)
+# Each is a thread or a process, or more.
+workers = number(int, "a whole number from 1 to 1024", lambda value: 1 <= value <= 1024)
+workers_or_none = number(int, "a whole number from 0 to 1024", lambda value: 0 <= value <= 1024)
+# What sound and pictures can have.
+hertz = number(int, "a whole number from 1 to 768000", lambda value: 1 <= value <= 768_000)
+frames_a_second = number(int, "a whole number from 1 to 1000", lambda value: 1 <= value <= 1000)
+pixels = number(int, "a whole number from 0 to 16384", lambda value: 0 <= value <= 16384)
 share = number(float, "a share from 0 up to 1, such as 0.1", lambda value: 0 <= value < 1)
 
 
 def every(text: str) -> int | str:
     """``auto``, or an integer of 1 or more, for argparse."""
     return text if text == "auto" else positive(text)
+
+
+_memory = number(float, "a number of GB from 0 to 1000000, nor auto", lambda value: 0 <= value <= 1e6)
+
+
+def gigabytes(text: str) -> str:
+    """``auto``, or a number of GB, as it was typed, for argparse."""
+    return text if text == "auto" or _memory(text) >= 0 else ""
 
 
 def add_data_options(group: argparse._ArgumentGroup) -> None:

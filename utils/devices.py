@@ -95,7 +95,7 @@ def device_bytes(text: str, device: torch.device, batch_bytes: float, sharing: i
     ``batch_bytes``: of the tokens of the largest batch. Of a GPU, each of ``sharing`` processes has an equal part.
     """
     if text != "auto":
-        return _gigabytes("--device_cache", text)
+        return 1e9 * float(text)
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return max(0, min(free, total / sharing) - BATCH_TOKENS * batch_bytes - LIBRARY_BYTES)
@@ -105,7 +105,7 @@ def device_bytes(text: str, device: torch.device, batch_bytes: float, sharing: i
 def host_bytes(text: str, device: torch.device, sharing: int = 1) -> float:
     """Bytes for features in the memory beside a GPU, where they wait if they do not fit there; ``auto``: half."""
     if text != "auto":
-        return _gigabytes("--host_cache", text)
+        return 1e9 * float(text)
     return available() / 2 / sharing if device.type == "cuda" else 0
 
 
@@ -116,16 +116,6 @@ def available() -> float:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return 8e9
-
-
-def _gigabytes(flag, text):
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value < float("inf"):
-        raise InputError(f"{flag} {text}: give a number of GB, 0 for none, or auto")
-    return value * 1e9
 
 
 class Group:
