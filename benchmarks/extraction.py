@@ -110,7 +110,8 @@ def encoder_flags(root, kind):
     """The flags that choose the encoders; networks of the published size are saved under ``root`` first."""
     if kind == "weight-free":
         return ["--audio_encoder", "logmel"], ["--visual_encoder", "patches"]
-    from transformers import VideoMAEConfig, VideoMAEModel
+    from transformers.models.videomae.configuration_videomae import VideoMAEConfig
+    from transformers.models.videomae.modeling_videomae import VideoMAEModel
 
     torch.save({"model": build_audiomae().state_dict()}, root / "audiomae.pth")
     VideoMAEModel(VideoMAEConfig(use_mean_pooling=False)).save_pretrained(root / "videomae")

@@ -10,11 +10,36 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 from tests.helpers.shared import SHARED
 
+# Begun first, so that at the end no process waits long for the other.
+LONGEST = (
+    "test_style.py",
+    "test_benchmarks.py",
+    "test_use.py",
+    "test_resume.py",
+    "test_processes.py",
+    "test_encoders.py",
+)
+
 
 def pytest_report_header(config):
     if not SHARED.is_dir():
         return "reference material: none, tests that need it skip"
     return f"reference material: {', '.join(sorted(path.name for path in SHARED.iterdir() if path.is_dir()))}"
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """``-n``: the tests of a file in one process, so that what its fixtures make is made once."""
+    if config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,8 +14,10 @@ import time
 import pytest
 import torch
 
+import train_incremental
 from engine.checkpoints import CheckpointTimer
 from tests.helpers import faults, tiny
+from tests.helpers.children import Child
 from tests.helpers.shared import REPO
 from tests.helpers.tiny import change, refused
 
@@ -68,8 +70,6 @@ class StopAfter:
 
 
 def finish(data, name, method, *flags):
-    import train_incremental
-
     run_dir = data / name
     train_incremental.main(tiny.flags(data, method, "--run_dir", str(run_dir), *EVERY_EPOCH, *flags))
     return faults.outcome(run_dir)
@@ -128,41 +128,39 @@ def test_a_folder_of_something_else_is_left_alone(data):
     assert "not the folder of a run" in line and os.listdir(data / "run") == ["thesis.txt"]
 
 
-def command(data, *flags):
-    return [sys.executable, REPO / "train_incremental.py", *tiny.flags(data, "lwf", "--run_dir", data / "run", *flags)]
-
-
 def running(data, *flags):
-    """A process in the middle of its training."""
-    process = subprocess.Popen(command(data, *flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not (data / "run" / "checkpoints" / "unfinished.pt").exists():
+    """A child in the middle of its training."""
+    words = tiny.flags(data, "lwf", "--run_dir", str(data / "run"), "--checkpoint_every", "1", *flags)
+    child = Child(lambda: train_incremental.main([*words, "--max_epochs", "100000"]), data)
+    while child.runs() and not (data / "run" / "checkpoints" / "unfinished.pt").exists():
         time.sleep(0.01)
-    assert process.poll() is None, process.communicate()
-    return process
+    assert child.runs(), child.said()
+    return child
 
 
 def test_a_second_process_of_the_same_run_is_told_so(data):
     flags = ["--checkpoint_every", "1", "--max_epochs", "100000"]
-    first = running(data, *flags)
-    line = refused(data, "--run_dir", str(data / "run"), *flags, method="lwf")
-    assert "another process is writing this run" in line
-    # Two with other arguments do not meet.
-    finish(data, "other", "lwf", "--seed", "3")
-    first.send_signal(signal.SIGINT)
-    _, errors = first.communicate()
-    assert first.returncode == 130 and errors == "error: interrupted; the same command goes on from here\n"
+    with running(data) as first:
+        line = refused(data, "--run_dir", str(data / "run"), *flags, method="lwf")
+        assert "another process is writing this run" in line
+        # Two with other arguments do not meet.
+        finish(data, "other", "lwf", "--seed", "3")
+        first.send(signal.SIGINT)
+        assert first.wait() == 130
+    assert first.said() == "error: interrupted; the same command goes on from here\n"
 
 
 def test_an_interrupt_after_overwrite_says_how_to_go_on(data):
-    process = running(data, "--checkpoint_every", "1", "--max_epochs", "100000", "--overwrite")
-    process.send_signal(signal.SIGINT)
-    errors = process.communicate()[1]
-    assert errors == "error: interrupted; the same command without --overwrite goes on from here\n"
+    with running(data, "--overwrite") as child:
+        child.send(signal.SIGINT)
+        assert child.wait() == 130
+    assert child.said() == "error: interrupted; the same command without --overwrite goes on from here\n"
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.7, 1.1])
 def test_an_interrupt_while_packages_are_imported_is_one_line(data, seconds):
-    process = subprocess.Popen(command(data), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, REPO / "train_incremental.py", *tiny.flags(data, "lwf", "--run_dir", data / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     errors = process.communicate()[1]
@@ -170,9 +168,9 @@ def test_an_interrupt_while_packages_are_imported_is_one_line(data, seconds):
 
 
 def test_a_killed_process_leaves_no_lock(data):
-    flags = ["--checkpoint_every", "1", "--max_epochs", "100000"]
     for _ in range(2):
-        running(data, *flags).kill()
+        with running(data) as child:
+            child.send(signal.SIGKILL)
         (data / "run" / "checkpoints" / "unfinished.pt").unlink()
 
 
@@ -180,12 +178,13 @@ def test_a_killed_process_leaves_no_lock(data):
 def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_when_there_is_room(data, size):
     expected = finish(data, "whole", "lwf")
 
-    def limit():
+    def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        train_incremental.main(tiny.flags(data, "lwf", "--run_dir", str(data / "run"), *EVERY_EPOCH))
 
-    done = subprocess.run(command(data, *EVERY_EPOCH), preexec_fn=limit, capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert len(done.stderr.splitlines()) == 1 and "File too large" in done.stderr
+    with Child(limited, data) as child:
+        assert child.wait() == 2, child.said()
+    assert len(child.said().splitlines()) == 1 and "File too large" in child.said()
     assert not (data / "run" / "results.json").exists()
     assert faults.same(finish(data, "run", "lwf"), expected)
 

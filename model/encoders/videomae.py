@@ -53,7 +53,7 @@ def load_videomae(name: str | None = None) -> tuple[VideoMAE, str]:
     InputError if they cannot be had, or lack one of the encoder's weights.
     """
     name = name or HUB_NAME
-    from transformers import VideoMAEModel
+    from transformers.models.videomae.modeling_videomae import VideoMAEModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()

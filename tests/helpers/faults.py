@@ -59,6 +59,8 @@ def starters(row):
 
 
 def training(method, *more):
+    find_method(method)  # its packages are loaded here, not in every child
+
     def train(root, folder):
         train_incremental.main(tiny.flags(root, method, "--run_dir", str(folder), *FLAGS, *more))
 
