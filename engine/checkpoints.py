@@ -38,7 +38,7 @@ class CheckpointTimer:
         if self.every == "auto":
             seconds = time.perf_counter() - self.last
             return seconds >= MIN_SECONDS and self.cost <= MAX_OVERHEAD * seconds
-        return (epoch + 1) % self.every == 0
+        return (epoch + 1) % int(self.every) == 0
 
     def timed(self, write: Callable[[], None]) -> None:
         """Call ``write()`` and remember what it cost."""

@@ -83,8 +83,9 @@ class Adam:
             return
         parameters, means, squares, steps = map(list, zip(*with_gradient, strict=True))
         gradients = [parameter.grad for parameter in parameters]
-        torch._foreach_add_(steps, 1)
-        torch._fused_adam_(
+        # What torch.optim.Adam calls; there are no public names.
+        torch._foreach_add_(steps, 1)  # pyright: ignore[reportPrivateImportUsage]
+        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
             parameters,
             gradients,
             means,

@@ -40,9 +40,11 @@ class GradientLearner(Learner):
 
     def __init__(self, args: Any, data: IncrementalData, device: torch.device):
         super().__init__(args, data, device)
-        self.network = self.teacher = None
-        self.teacher_cache = None
-        self.sizes = []  # classes added to the head at each step
+        # Each an nn.Module of the class that --network names, with what the method needs of it, once there is one.
+        self.network: Any = None
+        self.teacher: Any = None
+        self.teacher_cache: TeacherCache | None = None
+        self.sizes: list[int] = []  # classes added to the head at each step
         # Runs of earlier versions have no such option.
         self.memory = ExemplarMemory(args.memory_size, getattr(args, "memory_per_class", None))
 
@@ -117,6 +119,7 @@ class GradientLearner(Learner):
 
     def cached_outputs(self, batch: Batch) -> dict[str, torch.Tensor]:
         """``teacher_outputs`` of the clips of ``batch``."""
+        assert self.teacher_cache is not None  # made before the first epoch of a step
         return self.teacher_cache.rows(batch.index)
 
     def begin_task(self, task: Task) -> None:
@@ -145,6 +148,7 @@ class GradientLearner(Learner):
             log.epoch(epoch, terms, val_accuracy, lr, updates.probed)
             epochs.keep_if_best(val_accuracy)
             log.save(epoch, epochs.snapshot)
+        assert epochs.best is not None  # there was an epoch
         self.restore(epochs.best)
         if epochs.best_accuracy <= 1 / task.stop:
             logger.warning(

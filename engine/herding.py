@@ -23,8 +23,8 @@ class HerdingLearner(GradientLearner):
     replay = "merged"
     has_teacher = True
     has_variants = True
-    class_means = None  # NME: (classes, D), of the network as it is
-    herded = None  # NME: {new class: ids}, by the network as it is
+    class_means: torch.Tensor | None = None  # NME: (classes, D), of the network as it is
+    herded: dict[int, list[str]] | None = None  # NME: {new class: ids}, by the network as it is
 
     @classmethod
     def needs_of_network(cls, args: Any) -> set[str] | None:
@@ -47,6 +47,7 @@ class HerdingLearner(GradientLearner):
 
     def choose_exemplars(self, task: Task, quota: int) -> dict[int, list[str]]:
         if self.args.classifier == "NME":
+            assert self.herded is not None  # after an epoch
             return self.herded
         clips = self.data.clips("train", task.new)
         features = self.features_by_class(plain_pass(clips, self.args.infer_batch_size))
@@ -83,6 +84,7 @@ class HerdingLearner(GradientLearner):
             return super().scores(batch)
         self.network.eval()
         feature = F.normalize(self.forward(self.network, batch)["feature"], dim=1)
+        assert self.class_means is not None  # after an epoch
         return -torch.cdist(feature, self.class_means)
 
     def end_task(self, task: Task) -> None:

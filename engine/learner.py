@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -49,7 +49,8 @@ class Learner:
 
     def __init__(self, args: argparse.Namespace, data: IncrementalData | FeatureSizes, device: torch.device | str):
         """``args``: all options; ``data``: of a run, or only the sizes of its features; ``device``: of all tensors."""
-        self.args, self.data, self.device = args, data, device
+        self.args, self.device = args, torch.device(device)
+        self.data = cast(IncrementalData, data)  # without a run, nothing but sizes is asked of it
 
     @classmethod
     def needs_tokens(cls, modality: str) -> bool:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from utils.errors import InputError, printable
 from utils.files import read_json, read_lines
@@ -44,7 +45,7 @@ class RunResults:
     """
 
     folder: str
-    arguments: dict[str, object]
+    arguments: dict[str, Any]
     accuracy_per_step: list[float]
     accuracy_matrix: list[list[float]]
     mean_accuracy: float | None
@@ -143,7 +144,7 @@ class _Values:
     def __init__(self, path, content):
         self.path, self.content = path, content
 
-    def get(self, name, convert, expected):
+    def get(self, name: str, convert: Callable, expected: str) -> Any:
         """``convert`` of the value of ``name``, None if that is absent; it raises ValueError on other values."""
         value = self.content.get(name)
         if value is None and (name not in self.content or "null" in expected):

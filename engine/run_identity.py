@@ -73,7 +73,7 @@ def code_digests() -> dict[str, str]:
     return {path: _digest(path) for path in sorted(["dataloader.py", *paths, *loaded])}
 
 
-def changed_code(digests: dict[str, str]) -> list[str]:
+def changed_code(digests: dict[str, object]) -> list[str]:
     """The files whose content is no more what ``code_digests`` found."""
     return [path for path, digest in digests.items() if _digest(path) != digest]
 

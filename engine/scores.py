@@ -61,7 +61,7 @@ def write_scores(path: str, clip: list[str], label: np.ndarray, scores: np.ndarr
     """Write what ``read_scores`` reads; ``scores`` (N, C) as the method gives them, the first highest is predicted."""
     prediction = scores.argmax(1)
     rows = np.arange(len(scores))
-    less = np.nan_to_num(scores - scores[rows, prediction][:, None], nan=_LEAST, neginf=_LEAST)
+    less = np.nan_to_num(scores - scores[rows, prediction][:, None], nan=float(_LEAST), neginf=float(_LEAST))
     # What rounds to the highest was below it, or came after.
     less = np.minimum(np.clip(less, _LEAST, None).astype(np.float16), _BELOW)
     less[rows, prediction] = 0

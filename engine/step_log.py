@@ -58,7 +58,7 @@ class _LineHandler(logging.StreamHandler):
         error = sys.exc_info()[1]
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             error.filename = self.place
-        raise error
+        raise  # it is being handled
 
 
 class _FileHandler(_LineHandler, logging.FileHandler):

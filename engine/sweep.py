@@ -60,7 +60,9 @@ class Run:
             return False  # the run itself says what is wrong with its folder
 
     def last_accuracy(self) -> float:
-        return read_results(os.path.join(self.folder, RESULTS)).last_accuracy
+        accuracy = read_results(os.path.join(self.folder, RESULTS)).last_accuracy
+        assert accuracy is not None  # the results of a finished run have it
+        return accuracy
 
 
 @dataclass(eq=False)

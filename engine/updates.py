@@ -6,7 +6,7 @@ And, where it is asked for, how the gradients of the loss terms compare.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -57,7 +57,8 @@ class Updates:
     def _update(self, batch: Batch):
         terms = self.learner.losses(batch, self.task)
         self.optimiser.zero_grad()
-        sum(terms.values()).backward()
+        loss: Any = sum(terms.values())
+        loss.backward()
         self.optimiser.step()
         self.names = list(terms)
         return torch.stack([term.detach() for term in terms.values()])

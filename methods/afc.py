@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from torch import nn
 from torch.nn import functional as F
 
 from dataloader import Batch
@@ -88,7 +87,7 @@ class AFC(HerdingLearner):
             terms["feature_distillation"] = weight * self.feature_distillation(out, batch)
         return terms
 
-    def nca(self, network: nn.Module, out: dict[str, torch.Tensor], label: torch.Tensor) -> torch.Tensor:
+    def nca(self, network: Any, out: dict[str, torch.Tensor], label: torch.Tensor) -> torch.Tensor:
         """NCA loss of ``network``, whose outputs are ``out``; ``label`` (B,)."""
         released = self.args.variant == "released"
         return nca(out["logits"], label, network.classifier.scale, self.args.nca_margin, released)
@@ -100,7 +99,7 @@ class AFC(HerdingLearner):
         however small the norm is.
         """
         teacher = self.cached_outputs(batch)
-        total = 0
+        total: Any = 0
         for name in self.distilled:
             change = F.normalize(out[name], dim=1) - F.normalize(teacher[name], dim=1)
             distance = change.norm(dim=1)
@@ -150,5 +149,6 @@ def _centres(features, count):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of equal clips: some centres are then equal as well
         # Its random numbers are numpy's, which the run has seeded.
-        kmeans = KMeans(count, n_init=10).fit(features.cpu().numpy())
+        kmeans = KMeans(count, n_init=10)  # pyright: ignore[reportArgumentType] (its hint is "auto" alone)
+        kmeans.fit(features.cpu().numpy())
     return torch.from_numpy(kmeans.cluster_centers_).to(features)

@@ -109,7 +109,10 @@ class Analytic(Learner):
         self.views = AnalyticFeatures(args.heads, args.sharpness, data.visual_shape, args.seed, device)
         self.trunk = None if args.analytic_trunk == "raw" else GradientLearner(args, data, device)
         self.expansions = []  # model.random_features.RandomFeatures of each view
-        self.ridge = self.weights = self.offsets = self.mixture = None
+        self.ridge: RidgeMixture | None = None
+        self.weights: torch.Tensor | None = None
+        self.offsets: torch.Tensor | None = None
+        self.mixture: Any = None
         self.kept = {}  # clip -> its features
 
     def fit_task(self, task: Task, log: StepLog) -> None:
@@ -121,6 +124,7 @@ class Analytic(Learner):
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> torch.Tensor:
+        assert self.weights is not None and self.offsets is not None  # after a step
         return self._features(batch).double() @ self.weights.double() + self.offsets
 
     def _fit_views(self, task, log, clips):
@@ -158,6 +162,7 @@ class Analytic(Learner):
         """Solve for all penalties and rounds, and mix the solutions as does best on the validation ``clips``."""
         penalties = [penalty * UNIT**2 for penalty in self.args.penalties]
         features, label = self._features_and_labels(clips)
+        assert self.ridge is not None  # a step has clips
         weights, self.offsets, self.mixture = self.ridge.solve(
             penalties, self.args.rounds, features, label, self._class_weight()
         )

@@ -41,6 +41,7 @@ class AVCIL(GradientLearner):
     replay = "paired"
     has_teacher = True
     tf32_holds = True
+    teacher_attention: Any = None  # TeacherAttention, while a step is learned
 
     @classmethod
     def add_options(cls, group: Any) -> None:
@@ -203,6 +204,7 @@ class TeacherAttention:
         parts = self._parts(batches(clips))
         first = next(parts)
         bytes_per_clip = sum(values[0].nbytes for values in first.values())
+        assert data.tokens is not None  # the method looks at single tokens
         if data.tokens.has_room_for(len(clips) * bytes_per_clip):
             # Filled part by part: a list of parts and all of them in one would be twice the memory.
             maps = {name: values.new_empty(len(clips), *values.shape[1:]) for name, values in first.items()}

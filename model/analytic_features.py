@@ -86,7 +86,9 @@ class AnalyticFeatures:
         """The vectors (B, D) that views are made of, by name: the sound, and what the tokens are pooled to."""
         rows = {} if batch.audio is None else {"audio": batch.audio}
         if batch.visual is not None:
-            rows |= self._of_tokens(batch, lambda tokens, _: self.pooling(tokens))
+            pooling = self.pooling
+            assert pooling is not None  # there are tokens
+            rows |= self._of_tokens(batch, lambda tokens, _: pooling(tokens))
         if self.token_directions is not None:
             rows |= self._pooled_by_heads(batch)
         return rows
@@ -172,6 +174,7 @@ class AnalyticFeatures:
             else:
                 parts.append(function(taken.float(), rows))
         if not parts:  # others hold all of the batch's clips: one is made up for the shape
+            assert self.shape is not None  # of the tokens
             made = function(torch.zeros(1, *self.shape, device=self.device), [0])
             parts = [{name: values[:0] for name, values in made.items()}]
         return {name: gather_rows(torch.cat([part[name] for part in parts]), tokens) for name in parts[0]}

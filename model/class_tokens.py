@@ -5,6 +5,7 @@ Shapes: B clips, K tokens of a clip, X their width, C classes, D width of class 
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -78,7 +79,7 @@ def gather_in_pieces(tokens: Tokens, queries: torch.Tensor) -> tuple[torch.Tenso
     queries = replicated(queries, tokens.group)
     pieces = tokens.pieces(queries.device.type)
     # Nothing in it is drawn, so there is no random state to be kept, for which a GPU would be waited.
-    options = {"use_reentrant": False, "preserve_rng_state": False}
+    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
     parts = [checkpoint(_gather_piece, tokens, piece, queries, **options) for piece in pieces]
     if not parts:
         width = tokens.shape[2]
@@ -96,14 +97,15 @@ class ClassTokenNet(nn.Module):
 
     def __init__(self, modality: str, num_classes: int, audio_dim: int | None = None, visual_dim: int | None = None):
         super().__init__()
-        width = audio_dim if modality == "audio" else visual_dim
+        width = (audio_dim if modality == "audio" else visual_dim) or 0
         self.audio = Grouping(audio_dim, width) if modality != "visual" else None
         self.visual = Grouping(visual_dim, width) if modality != "audio" else None
         self.classifier = ClassTokens(width, num_classes)
 
-    def forward(self, audio: torch.Tensor | None = None, visual: Tokens | None = None) -> dict[str, torch.Tensor]:
+    def forward(self, audio: Any = None, visual: Any = None) -> dict[str, torch.Tensor]:
         """A dict with ``logits`` (B, classes)."""
-        logits, tokens = 0, self.classifier.tokens
+        logits: Any = 0
+        tokens = self.classifier.tokens
         if self.audio is not None:
             logits = logits + self.audio(tokens, lambda queries: gather(audio[:, None], queries))
         if self.visual is not None:

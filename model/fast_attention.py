@@ -14,7 +14,7 @@ import importlib
 import warnings
 from collections.abc import Callable
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -43,6 +43,13 @@ def kernels() -> ModuleType | None:
 def uses_kernels(bias: torch.Tensor) -> bool:
     """Whether attention with this ``bias`` runs through the kernels: float32 on a GPU where Triton works."""
     return bias.is_cuda and bias.dtype == torch.float32 and kernels() is not None
+
+
+def working_kernels() -> ModuleType:
+    """The same, where ``uses_kernels`` has said that they work."""
+    module = kernels()
+    assert module is not None
+    return module
 
 
 class SpatialAttention(NamedTuple):
@@ -96,7 +103,7 @@ def frozen_attention(
         return {"spatial": attended.spatial_scores.softmax(2), "temporal": attended.temporal_scores.softmax(1)}
     dtype = precision or weight.dtype
     projected = F.linear(tokens.to(dtype), weight.to(dtype))
-    frame_key = kernels().attend(projected, tokens.contiguous(), audio_key, bias)[1]
+    frame_key = working_kernels().attend(projected, tokens.contiguous(), audio_key, bias)[1]
     # Keys lie in (-1, 1), where float16 has eight times the steps of bfloat16.
     keys = (projected + bias).tanh_().to(torch.float16 if precision else bias.dtype)
     return {"key": keys, "audio_key": audio_key, "temporal": (frame_key * audio_key[:, None]).softmax(1)}
@@ -113,7 +120,7 @@ def project(
 
 class _PiecewiseAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, audio_key, weight, bias, tokens, precision, teacher, replayed, learns):
+    def forward(ctx, audio_key, weight, bias, tokens, precision, teacher: Any, replayed, learns):
         frames, positions, width = tokens.shape
         shape, cut = (tokens.num_local, frames, positions, width), tokens.num_local if teacher is None else replayed
         # Whole tensors, filled piece by piece: many small ones would leave the memory in pieces as well.
@@ -127,7 +134,7 @@ class _PiecewiseAttention(torch.autograd.Function):
             visual_key = project(x, frozen, bias, precision)
             for whole, part in zip(sums, _attend(audio_key[here], visual_key, x), strict=True):
                 whole[here] = part
-            if piece.start >= cut:
+            if teacher is not None and piece.start >= cut:
                 old = teacher(tokens.batch_rows(piece), x)["spatial"]
                 distance += _distance(old, audio_key[here], visual_key, sums[0][here])
                 if learns:
@@ -167,20 +174,21 @@ class _WholeAttention(torch.autograd.Function):
     """The form for GPUs: each clip's tokens are taken once, kept with their projection, and go through two kernels."""
 
     @staticmethod
-    def forward(ctx, audio_key, weight, bias, tokens, precision, teacher, replayed, learns):
+    def forward(ctx, audio_key, weight, bias, tokens, precision, teacher: Any, replayed, learns):
         frames, _, width = tokens.shape
         cut, dtype = tokens.num_local if teacher is None else replayed, precision or weight.dtype
         x = tokens.take(range(tokens.num_local)).contiguous()
         projected = F.linear(x.to(dtype), weight.to(dtype))
         sums = [bias.new_empty(tokens.num_local, frames, width) for _ in range(3)]
-        parts, distance = [(slice(0, cut), None, ())], bias.new_zeros(())
-        kernels().attend(*_rows(slice(0, cut), projected, x, audio_key), bias, out=_rows(slice(0, cut), *sums))
-        if cut < tokens.num_local:
+        parts: list[tuple[slice, Any, Any]] = [(slice(0, cut), None, ())]
+        distance = bias.new_zeros(())
+        working_kernels().attend(*_rows(slice(0, cut), projected, x, audio_key), bias, out=_rows(slice(0, cut), *sums))
+        if teacher is not None and cut < tokens.num_local:
             rows = slice(cut, tokens.num_local)
             # A slice where it can be one: indices would have to be copied to the device.
             old = teacher(rows if tokens.local_rows is None else tokens.local_rows[rows], x[rows])
             old = old["key"], old["audio_key"]
-            kept = kernels().attend(*_rows(rows, projected, x, audio_key), bias, old, _rows(rows, *sums))
+            kept = working_kernels().attend(*_rows(rows, projected, x, audio_key), bias, old, _rows(rows, *sums))
             parts.append((rows, old, kept[3:4]))
             distance = kept[4].sum()
         if learns:
@@ -198,7 +206,9 @@ class _WholeAttention(torch.autograd.Function):
         for rows, old, old_total in ctx.parts:
             part = _rows(rows, projected, x, audio_key)
             upstream = _rows(rows, d_key, d_value)
-            found = kernels().gradients(*part, bias, [*_rows(rows, *sums), *old_total], *upstream, old, d_distance)
+            found = working_kernels().gradients(
+                *part, bias, [*_rows(rows, *sums), *old_total], *upstream, old, d_distance
+            )
             d_audio[rows] = found[0]
             d_bias += found[1]
         ctx.x = ctx.projected = ctx.parts = None  # the graph may live until the next one is built

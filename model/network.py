@@ -41,18 +41,19 @@ class AudioVisualNet(nn.Module):
     ):
         super().__init__()
         self.modality, self.precision = modality, precision
-        width = audio_dim if modality == "audio" else visual_dim
+        audio_width, visual_width = audio_dim or 0, visual_dim or 0  # of a modality that there is not: of no use
+        width = audio_width if modality == "audio" else visual_width
         # The order of these lines is the order of the random draws: the same seed, the same weights.
         if modality != "visual":
-            self.audio_proj = nn.Linear(audio_dim, width)
+            self.audio_proj = nn.Linear(audio_width, width)
         if modality != "audio":
-            self.visual_proj = nn.Linear(visual_dim, width)
+            self.visual_proj = nn.Linear(visual_width, width)
         if modality == "audio-visual":
-            self.attn_audio_proj = nn.Linear(audio_dim, visual_dim)
-            self.attn_visual_proj = nn.Linear(visual_dim, visual_dim)
+            self.attn_audio_proj = nn.Linear(audio_width, visual_width)
+            self.attn_visual_proj = nn.Linear(visual_width, visual_width)
         self.classifier = head(width, num_classes)
 
-    def forward(self, audio=None, visual=None, old=None) -> dict[str, torch.Tensor]:
+    def forward(self, audio: Any = None, visual: Any = None, old: Any = None) -> dict[str, torch.Tensor]:
         """Return ``logits`` (B, classes) and ``feature`` (B, D), the classifier's input.
 
         ``visual``: features.tokens.Tokens. Audio-visual adds ``audio`` and ``visual`` (B, D), the two projected

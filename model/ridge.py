@@ -1,7 +1,7 @@
 """Ridge regression from sums of whole numbers: exact to the last bit, whatever order, batches and shards."""
 
 import torch
-from scipy.linalg.lapack import dpotrf, dpotrs, dpstrf
+from scipy.linalg.lapack import dpotrf, dpotrs, dpstrf  # pyright: ignore[reportAttributeAccessIssue] (made at import)
 
 from utils.devices import Group
 from utils.errors import InputError

@@ -9,6 +9,7 @@ from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from reporting.style import COLOURS, FORMATS, figure_style, new_figure, save
 from utils.errors import InputError
@@ -51,14 +52,14 @@ def attention_figure(title: str, rows: list[Row], pictures: np.ndarray | None) -
     reach = max(np.abs(100 * (row.temporal * count - 1)).max() for row in rows)
     figure = new_figure(1.15 * count + 4.6, 1.35 * (len(rows) + plain) + 1.4)
     axes = figure.subplots(len(rows) + plain, count + 1, squeeze=False, width_ratios=[1] * count + [1.8])
-    if plain:
+    if pictures is not None:
         for frame in range(count):
             _show_frame(axes[0][frame], pictures[frame])
         _name_line(axes[0][0], "frames")
         axes[0][count].remove()
     for row, maps, line in zip(rows, spatial, axes[plain:], strict=True):
         for frame in range(count):
-            if plain:
+            if pictures is not None:
                 _show_frame(line[frame], np.repeat(pictures[frame].mean(2, keepdims=True), 3, 2).astype(np.uint8))
             _show_map(line[frame], maps[frame], colours)
         _name_line(line[0], f"{row.name}\n→ {row.predicted}")
@@ -69,6 +70,7 @@ def attention_figure(title: str, rows: list[Row], pictures: np.ndarray | None) -
     axes[-1][count].set_xlabel("frame")
     bar = figure.colorbar(colours, ax=axes[:, :count], location="bottom", shrink=0.5, aspect=40)
     bar.set_label("spatial attention, multiples of uniform")
+    assert isinstance(bar.formatter, ScalarFormatter)  # that of numbers
     bar.formatter.set_useOffset(False)
     figure.suptitle(title)
     return figure

@@ -39,12 +39,12 @@ def error_shares(run: RunResults) -> tuple[float, float, float]:
     """Of all test clips after the last step, as fractions: those taken for a class of their own task, of another task,
     and how much more are taken for classes of the newest task than belong to them.
     """
-    counts = np.array(run.confusion[-1], float)
-    starts = _starts(run)
+    counts, starts = _last_confusion(run), _starts(run)
+    assert starts is not None  # see _with_confusions
     tasks = np.add.reduceat(np.add.reduceat(counts, starts, 0), starts, 1)
     total, right, own_task = counts.sum(), np.trace(counts), np.trace(tasks)
     newest = tasks[:, -1].sum() - tasks[-1].sum()
-    return tuple(float(value / total) for value in (own_task - right, total - own_task, newest))
+    return float((own_task - right) / total), float((total - own_task) / total), float(newest / total)
 
 
 def class_figures(run: RunResults) -> dict[str, list[float | None]]:
@@ -52,12 +52,12 @@ def class_figures(run: RunResults) -> dict[str, list[float | None]]:
 
     None for a class without test clips, and for the forgetting of one that was learned last.
     """
-    recalls = [_shares(np.diag(counts), np.sum(counts, 1)) for counts in map(np.array, run.confusion)]
-    counts = np.array(run.confusion[-1], float)
+    recalls = [_shares(np.diag(counts), np.sum(counts, 1)) for counts in map(np.array, run.confusion or ())]
+    counts = _last_confusion(run)
     hits, clips, taken = np.diag(counts), counts.sum(1), counts.sum(0)
     forgetting = []
     for label, recall in enumerate(recalls[-1]):
-        earlier = [of_step[label] for of_step in recalls[:-1] if label < len(of_step)]
+        earlier = [each for of_step in recalls[:-1] for each in of_step[label : label + 1] if each is not None]
         forgetting.append(max(earlier) - recall if earlier and recall is not None else None)
     return {
         "recall": recalls[-1],
@@ -66,6 +66,11 @@ def class_figures(run: RunResults) -> dict[str, list[float | None]]:
         "F1": _shares(2 * hits, clips + taken),
         "forgetting": forgetting,
     }
+
+
+def _last_confusion(run):
+    assert run.confusion is not None  # see _with_confusions
+    return np.array(run.confusion[-1], float)
 
 
 def _starts(run):
@@ -113,9 +118,11 @@ def _recall_by_age(run, age):
 def _class_table(title, runs):
     """A row per class, the most forgotten first."""
     figures = [class_figures(run) for run in runs]
-    learned = np.searchsorted(classes_seen(runs[0]), np.arange(len(runs[0].confusion[-1])), side="right")
+    seen, names = classes_seen(runs[0]), runs[0].class_names
+    assert seen is not None and names is not None  # see _with_confusions
+    learned = np.searchsorted(seen, np.arange(len(_last_confusion(runs[0]))), side="right")
     rows = []
-    for label, name in enumerate(runs[0].class_names[: len(learned)]):
+    for label, name in enumerate(names[: len(learned)]):
         clips = sum(runs[0].confusion[-1][label])
         cells = [cell([of_run[key][label] for of_run in figures]) for key in figures[0]]
         rows.append([name, str(learned[label]), str(clips), *cells])

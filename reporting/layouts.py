@@ -172,8 +172,8 @@ def _block(modality, measure, cases):
 
 
 def _difference(cell, published):
-    known = cell.value is not None and published.value is not None
-    return Cell(cell.value - published.value if known else None, signed=True)
+    value = None if cell.value is None or published.value is None else cell.value - published.value
+    return Cell(value, signed=True)
 
 
 def _published_notes(rows, modality):
@@ -260,7 +260,7 @@ def notes_on_splits(groups: list[Group]) -> Iterator[str]:
     for name, runs in groups:
         share = max(run.test_clips_sharing_videos or 0 for run in runs)
         known = all(run.test_clips_sharing_videos is not None for run in runs)
-        released = SHARED_IN_RELEASE.get(runs[0].arguments["dataset"], 0)
+        released = SHARED_IN_RELEASE.get(str(runs[0].arguments["dataset"]), 0)
         if share:
             yield f"{name}: {100 * share:.1f} % of the test clips share their source video with training clips"
         elif known and released:

@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def compare(values: np.ndarray) -> tuple[float, float, float] | None:
         return None
     from scipy.stats import ttest_1samp
 
-    test = ttest_1samp(values, 0)
+    test: Any = ttest_1samp(values, 0)
     ends = test.confidence_interval(CONFIDENCE)
     return float(test.pvalue), float(ends.low), float(ends.high)
 
@@ -83,10 +84,10 @@ def mark_tested(
     cells: list[Cell], cases: list[list[RunResults]], value: Callable[[RunResults], float | None], highest: bool
 ) -> list[Cell]:
     """``cells``, those of ``value`` of each of ``cases``; the best is marked if it differs from each other one."""
-    known = [index for index, each in enumerate(cells) if each.value is not None]
+    known = {index: each.value for index, each in enumerate(cells) if each.value is not None}
     if len(known) < 2:
         return cells
-    best = (max if highest else min)(known, key=lambda index: cells[index].value)
+    best = (max if highest else min)(known, key=lambda index: known[index])
     tests = [compare(differences(cases[best], cases[other], value)) for other in known if other != best]
     marked = all(holm([test and test[0] for test in tests]))
     return [replace(each, best=marked and index == best) for index, each in enumerate(cells)]

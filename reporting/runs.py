@@ -117,7 +117,7 @@ def _refuse_unlike(group):
             other = folders[seed, run.pooled]
             raise InputError(f"{run.folder}: seed {seed} and all options as in {other}; leave one of them out")
         folders[seed, run.pooled] = run.folder
-        if run.finished and _shape(run) != _shape(first):
+        if first and run.finished and _shape(run) != _shape(first):
             raise InputError(f"{run.folder}: other steps or classes than {first.folder}; leave one of them out")
 
 

@@ -55,14 +55,17 @@ def class_confusion(runs: list[RunResults]) -> np.ndarray:
 
 def task_confusion(runs: list[RunResults]) -> np.ndarray:
     """The same between tasks, (steps, steps): a clip taken for another class of its own task is on the diagonal."""
-    counts = _counts(runs)
-    starts = np.concatenate([[0], classes_seen(runs[0])[:-1]])
+    counts, seen = _counts(runs), classes_seen(runs[0])
+    assert seen is not None  # asked only where the options tell it
+    starts = np.concatenate([[0], seen[:-1]])
     return _shares(np.add.reduceat(np.add.reduceat(counts, starts, 0), starts, 1))
 
 
 def class_names(runs: list[RunResults]) -> list[str]:
     """Names of the classes seen after the last step, in class order."""
-    return runs[0].class_names[: len(runs[0].confusion[-1])]
+    names, counts = runs[0].class_names, runs[0].confusion
+    assert names is not None and counts is not None  # asked only of runs that have them
+    return names[: len(counts[-1])]
 
 
 def task_aware_accuracy(run: RunResults) -> float | None:

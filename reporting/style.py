@@ -7,6 +7,7 @@ import os
 import textwrap
 import warnings
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import matplotlib
 from cycler import cycler
@@ -29,7 +30,7 @@ SHADES = "Blues"
 FORMATS = ("svg", "pdf", "png")
 # Files hold no time of making.
 METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
-BASE = {
+BASE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,

@@ -53,7 +53,9 @@ def mark_best(cells: list[Cell], highest: bool) -> list[Cell]:
     None is marked if another lies within the standard deviation of the best: the runs do not tell which is better.
     """
     values = [each.value for each in cells if each.value is not None]
-    top = (max if highest else min)(values, default=None)
+    if not values:
+        return cells
+    top = (max if highest else min)(values)
     best = [each for each in cells if each.value is not None and round(each.value, 2) == round(top, 2)]
     spread = max((each.spread for each in best if each.spread is not None), default=None)
     if spread is not None and sum(abs(value - top) <= spread for value in values) > 1:

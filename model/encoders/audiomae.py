@@ -3,6 +3,7 @@
 Shapes: B clips, D width (768). Filter banks are (B, 1, 1024, 128): 1024 windows of 10 ms, 128 bands.
 """
 
+import logging
 from functools import partial
 
 from timm.models.vision_transformer import VisionTransformer
@@ -50,9 +51,10 @@ def load_audiomae(path: str) -> tuple[VisionTransformer, list[str]]:
 
 def hub_checkpoint() -> str:
     """The file of the weights on the hub, downloaded into its cache once. InputError if it cannot be had."""
-    from huggingface_hub import hf_hub_download, logging
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils.logging import set_verbosity
 
-    logging.set_verbosity(logging.CRITICAL)
+    set_verbosity(logging.CRITICAL)
     say(f"AudioMAE: weights of {HUB_NAME} on the Hugging Face hub (CC BY-NC 4.0: not for commercial use)")
     try:
         return hf_hub_download(HUB_NAME, HUB_FILE)

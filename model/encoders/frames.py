@@ -81,5 +81,5 @@ def normalized(
     frames: torch.Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> torch.Tensor:
     """uint8 frames (..., 3, H, W) as float32, less ``mean`` over ``std`` per colour (on a scale of 0 to 1)."""
-    mean, std = (torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (mean, std))
-    return (frames.float() / 255 - mean) / std
+    centre, scale = (torch.tensor(values, device=frames.device).view(3, 1, 1) for values in (mean, std))
+    return (frames.float() / 255 - centre) / scale

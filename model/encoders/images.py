@@ -4,6 +4,7 @@ Shapes: B clips, F frames, S positions of a frame, D width; H, W pixels.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from PIL import Image
@@ -23,7 +24,7 @@ class TimmFrames(nn.Module):
     ``pooled``: one position a frame, what the model's own pooling makes of it.
     """
 
-    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float], pooled: bool):
+    def __init__(self, network: Any, mean: Sequence[float], std: Sequence[float], pooled: bool):
         super().__init__()
         self.network, self.mean, self.std, self.pooled = network, mean, std, pooled
 
@@ -57,6 +58,7 @@ def load_timm(name: str, path: str | None = None, pooled: bool = False) -> tuple
     Weights: the file ``path``, or one of PACKAGED, else timm's pretrained ones. InputError if either cannot be had.
     """
     import timm
+    from timm.data.config import resolve_model_data_config
 
     try:
         network = timm.create_model(name, pretrained=path is None, num_classes=0)
@@ -72,7 +74,7 @@ def load_timm(name: str, path: str | None = None, pooled: bool = False) -> tuple
         if path in PACKAGED:  # under the names of another library
             state = renamed_in_order(state, timm.create_model(name), path)
         left_out = fit_state(network, state, path)
-    settings = timm.data.resolve_model_data_config(network)
+    settings = resolve_model_data_config(network)
     side = settings["input_size"][-1]
     options = {
         "side": side,

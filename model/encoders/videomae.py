@@ -3,7 +3,9 @@
 Shapes: B clips, F pairs of frames, S positions, D width; here 8, 196, 768.
 """
 
+import logging
 import os
+from typing import Any
 
 import torch
 from torch import nn
@@ -54,16 +56,17 @@ def load_videomae(name: str | None = None) -> tuple[VideoMAE, str]:
     """
     name = name or HUB_NAME
     from transformers.models.videomae.modeling_videomae import VideoMAEModel
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    set_verbosity_error()
+    disable_progress_bar()
     weights = _find_weights(name)
     folder = os.path.dirname(weights)
     try:
-        encoder, loaded = VideoMAEModel.from_pretrained(folder, output_loading_info=True)
+        both: Any = VideoMAEModel.from_pretrained(folder, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
         raise InputError(f"{name}: not a VideoMAE that transformers can load ({first_line(error, 120)})") from None
+    encoder, loaded = both
     missing = sorted(loaded["missing_keys"]) + sorted(map(str, loaded.get("mismatched_keys", ())))
     if missing:
         raise InputError(f"{name}: no weights for {missing[0]} ({len(missing)} missing); is it for another model?")
@@ -80,10 +83,10 @@ def _find_weights(name):
         if not weights:
             raise InputError(f"{name}: neither {' nor '.join(_WEIGHTS)} in this folder")
         return weights
-    from huggingface_hub import logging
-    from transformers.utils import cached_file
+    from huggingface_hub.utils.logging import set_verbosity
+    from transformers.utils.hub import cached_file
 
-    logging.set_verbosity(logging.CRITICAL)
+    set_verbosity(logging.CRITICAL)
     try:
         cached_file(name, "config.json")
         cached_file(name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
