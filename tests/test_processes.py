@@ -10,7 +10,9 @@ import time
 
 import pytest
 
+import train_incremental
 from tests.helpers import tiny
+from tests.helpers.children import two_ranks
 from tests.helpers.shared import REPO
 from utils import devices
 
@@ -134,6 +136,28 @@ def test_what_is_left_of_torchrun_in_the_environment_is_one_line(tmp_path, monke
         monkeypatch.setenv(name, value)
     tiny.make(tmp_path)
     assert part in tiny.refused(tmp_path)
+
+
+def test_ranks_of_a_finished_run_leave_together(tmp_path, monkeypatch):
+    """One that is through at once would end the connections that the other is still making."""
+    tiny.make(tmp_path)
+    flags = tiny.flags(tmp_path, "fine_tuning", "--run_dir", str(tmp_path / "run"), "--max_epochs", "1")
+    train_incremental.main(flags)
+    reported, came = train_incremental.report_run, tmp_path / "came"
+
+    def report_late(args, results):
+        if os.environ["RANK"] == "1":
+            time.sleep(1)
+            came.touch()
+        reported(args, results)
+
+    def work():
+        train_incremental.main(flags)
+        assert came.exists()
+
+    monkeypatch.setattr(train_incremental, "report_run", report_late)
+    for rank in two_ranks(work, tmp_path):
+        assert rank.wait() == 0, rank.said()
 
 
 def test_who_waits_says_so_and_then_gives_up(monkeypatch, capsys):

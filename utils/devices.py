@@ -179,7 +179,9 @@ class Group:
         return [item for part in parts for item in part]
 
     def close(self) -> None:
+        """Leave, all at once: who goes first ends connections that others may still be making."""
         if self.world > 1:
+            self.barrier()
             distributed.destroy_process_group()
 
     @contextlib.contextmanager
