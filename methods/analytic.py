@@ -28,7 +28,7 @@ from model.analytic_features import AnalyticFeatures
 from model.random_features import UNIT, RandomFeatures
 from model.ridge import RidgeSums
 from model.ridge_mixture import RidgeMixture
-from utils.command_line import not_negative, not_negative_number, number, positive, positive_number
+from utils.command_line import not_negative, not_negative_number, number, positive
 from utils.devices import available
 from utils.errors import InputError
 
@@ -54,14 +54,14 @@ class Analytic(Learner):
         )
         group.add_argument(
             "--penalties",
-            type=positive_number,
+            type=number(float, "a number above 0, of 1e12 at most", lambda value: 0 < value <= 1e12),
             nargs="+",
             default=[0.25],
             help="ridge penalties to mix, where 1 counts as much as a clip",
         )
         group.add_argument(
             "--rounds",
-            type=positive,
+            type=number(int, "a whole number from 1 to 64", lambda value: 1 <= value <= 64),  # each keeps its weights
             default=3,
             help="of ridge regression, each of which penalises the distance from the one before; all are mixed",
         )
