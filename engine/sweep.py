@@ -176,7 +176,7 @@ def _end_with_parent():
     prctl, parent, death_signal = ctypes.CDLL(None).prctl, os.getpid(), 1
 
     def prepare():
-        prctl(death_signal, signal.SIGTERM)
+        prctl(death_signal, signal.SIGKILL)  # what is stopped hears no other
         if os.getppid() != parent:  # it has ended meanwhile
             os._exit(1)
 

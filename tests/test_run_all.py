@@ -252,9 +252,12 @@ def test_however_a_sweep_is_told_to_end_its_runs_end(tmp_path, monkeypatch, numb
 
 
 def test_however_a_sweep_is_killed_its_runs_end(tmp_path):
+    """That which was stopped (SIGSTOP) as well: it would hold its folder until somebody let it go on."""
     tiny.make(tmp_path)
     process = subprocess.Popen([sys.executable, REPO / "run_all.py", *flags(tmp_path, *SIDE_BY_SIDE)])
     wait_for(lambda: process.poll() is not None or len(list(tmp_path.rglob("unfinished.pt"))) == 2)
+    with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+        os.kill(int(file.read().split()[0]), signal.SIGSTOP)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     wait_for(lambda: not commands_with(str(tmp_path)))
