@@ -6,6 +6,7 @@ for batch in data.batches([clips[:256]]): ...
 """
 
 import hashlib
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from features.batch import Batch
 from features.cache import CacheOptions, TokenCache
-from features.checks import common_shape, frames_first, read_all, token_mean
+from features.checks import common_shape, frames_first, read_all, refuse_expansion, token_mean
 from features.sources import Features
 from features.store import feature_files, open_features
 from features.tokens import FeatureSizes, Tokens
@@ -215,10 +216,10 @@ def open_data(
     data = IncrementalData(classes, clips, device)
     data.features, data.state = features, data_state(dataset, modality, data_root, splits)
     if "audio" in features:
-        (data.audio_dim,) = common_shape(features["audio"], data.ids, (1,))
+        (data.audio_dim,) = _shape(features["audio"], data.ids, (1,))
         data.vectors["audio"] = _vectors(features["audio"], data, data.audio_dim)
     if "visual" in features:
-        shape = common_shape(features["visual"], data.ids, (2, 3))
+        shape = _shape(features["visual"], data.ids, (2, 3))
         data.visual_shape = frames_first(features["visual"].path, shape, num_frames)
         if modality == "audio-visual" if needs_tokens is None else needs_tokens:
             data.tokens = _tokens(features["visual"], data, cache or CacheOptions())
@@ -226,6 +227,15 @@ def open_data(
             data.vectors["visual"] = _means(features["visual"], data, shape[-1])
     data.seconds_to_open = time.perf_counter() - started
     return data
+
+
+def _shape(feature, ids, dims):
+    """``common_shape``; InputError as well for a file that few bytes make out to be many."""
+    shape = common_shape(feature, ids, dims)
+    if not feature.checked:
+        cure = "if that is meant, make its store (python features/convert.py --yes_expand)"
+        refuse_expansion(feature.path, 4 * len(ids) * math.prod(shape), cure)
+    return shape
 
 
 def _digest(plain):

@@ -1,5 +1,6 @@
 """One look at every feature before it is used: shapes, types, values that are numbers; and the mean token of a clip."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -21,6 +22,17 @@ def common_shape(features: Features, videos: Sequence[str], dims: tuple[int, ...
         if other != shape:
             raise InputError(f"{features.path}: {video!r} has shape {other}, {videos[0]!r} has {shape}; make it again")
     return shape
+
+
+# Features so many times larger than their file, and larger than this, are hardly meant.
+EXPANSION, LARGE = 16, 2**30
+
+
+def refuse_expansion(path: str, size: float, cure: str) -> None:
+    """InputError with the ``cure`` if few bytes in the file ``path`` say that they are ``size`` bytes of features."""
+    held = os.path.getsize(path)
+    if size > LARGE and size > EXPANSION * held:
+        raise InputError(f"{path}: {held / 1e6:.1f} MB would become {size / 1e9:.2f} GB of features; {cure}")
 
 
 def read_all(

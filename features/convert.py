@@ -20,7 +20,7 @@ if __name__ == "__main__":  # started by its path, Python looks for modules besi
 import numpy as np
 from tqdm import tqdm
 
-from features.checks import common_shape, finite
+from features.checks import EXPANSION, common_shape, finite, refuse_expansion
 from features.sources import Features, open_source
 from features.store import fingerprint, index_path, refuse_unfinished
 from features.store_writer import StoreWriter, refuse_if_full
@@ -28,9 +28,6 @@ from utils.command_line import DATA_ROOT, OneLineParser
 from utils.datasets import MODALITIES, dataset_folder
 from utils.errors import InputError, command, printable, say
 from utils.files import file_lock
-
-# A store so many times larger than its source, and larger than this, is not written unless the user says so.
-EXPANSION, LARGE = 16, 2**30
 
 
 def convert(
@@ -66,13 +63,9 @@ def convert(
 
 def _announce(source, folder, size, expand):
     """Say how large the store will be; InputError if that cannot be, or can hardly be meant."""
-    held = os.path.getsize(source.path)
     takes = refuse_if_full(folder, size, "make room, or pass --dtype float16 for half of it")
-    if size > LARGE and size > EXPANSION * held and not expand:
-        raise InputError(
-            f"{source.path}: {held / 1e6:.1f} MB would become a store of {size / 1e9:.2f} GB; pass --yes_expand if"
-            " that is meant"
-        )
+    if not expand:
+        refuse_expansion(source.path, size, "pass --yes_expand if that is meant")
     say(f"{os.path.relpath(source.path)}: its store takes {takes}")
 
 

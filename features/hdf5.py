@@ -50,6 +50,11 @@ def explain(error: Exception, path: str | os.PathLike, cure: str, entry: str = "
         return OSError(code, os.strerror(code), os.fspath(path))
     if code in (errno.EAGAIN, errno.EWOULDBLOCK):
         return InputError(f"{path}: open for writing in another process; wait for it to end")
+    if "file is already open for" in str(error):  # its own mark: of a writer for several readers, or one that crashed
+        return InputError(
+            f"{path}: open for writing in another process, or not closed by one that was killed; wait for it to end, or"
+            " make the file again (h5clear -s may do)"
+        )
     what = f"{entry[:60]!r} is unreadable" if entry else "no readable HDF5 file"
     return InputError(f"{path}: {what} ({first_line(error, 80)}); {cure}")
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from features.pickled_arrays import ArrayInFile
-from utils.files import check_regular
+from utils.files import atomic_path, check_regular
 
 
 def read_header(path: str) -> ArrayInFile:
@@ -41,7 +41,8 @@ class RowFile:
     def make(cls, path: str, shape: tuple[int, ...], dtype: np.dtype) -> "RowFile":
         """The file of that name, made without a row if it is not there."""
         if not os.path.exists(path):
-            np.save(path, np.empty((0, *shape), dtype))
+            with atomic_path(path) as aside:
+                np.save(aside, np.empty((0, *shape), dtype))
         return cls(path)
 
     def resize(self, rows: int):

@@ -152,6 +152,34 @@ def test_what_goes_wrong_around_a_file_is_not_called_damage(tmp_path):
     assert failed.value.filename == str(path)
 
 
+@pytest.mark.parametrize("ended", ["open", "killed"])
+@pytest.mark.parametrize("swmr", [False, True])
+def test_a_file_that_its_writer_has_not_closed_is_not_called_damage(tmp_path, ended, swmr):
+    """The newer format has a mark of its own in the file, which stays when its writer is killed."""
+    path = tmp_path / "a.h5"
+    code = f"import h5py\nfile = h5py.File({str(path)!r}, 'w', libver='latest')\nfile['a'] = [1.0]\nfile.flush()\n"
+    code += f"{'file.swmr_mode = True' if swmr else ''}\nprint(flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        writer.stdout.readline()
+        if ended == "killed":
+            writer.kill()
+            writer.wait()
+        with pytest.raises(InputError, match="open for writing in another process.*; wait for it to end"):
+            HDF5Features(path)
+        writer.kill()
+
+
+def test_training_takes_no_few_bytes_for_many(data):
+    path = features(data, "visual").with_name("visual_features.h5")
+    ids = list(load_npy_dict(features(data, "visual")))
+    features(data, "visual").unlink()
+    with h5py.File(path, "w") as file:
+        for video in ids:
+            file.create_dataset(video, (8, 2000, 768), "f4", chunks=(1, 2000, 768), compression="gzip")
+    line = refused(data, "--modality", "visual")
+    assert "would become 4.72 GB of features; if that is meant" in line and "--yes_expand" in line
+
+
 @contextlib.contextmanager
 def no_more_files():
     """This process has as many files open as it may."""

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from dataloader import open_data
-from features import convert as convert_module
+from features import checks
 from features.checks import token_mean
 from features.convert import main
 from features.store import StoreFeatures, index_path, open_features
@@ -151,13 +151,13 @@ def test_a_store_is_not_written_where_it_does_not_fit_or_cannot_be_meant(data, m
     path = bomb(data, 500, (2**10, 2**10))
     flags = ["--dataset", "tiny", "--data_root", str(data), "--modality", "visual"]
     line = refused(data, *flags, main=main)
-    assert "would become a store of 2.10 GB; pass --yes_expand" in line and "visual_features.h5" in line
+    assert "would become 2.10 GB of features; pass --yes_expand" in line and "visual_features.h5" in line
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2 * 10**9))
     assert "the store takes 2.10 GB and 2.00 GB are free" in refused(data, *flags, "--yes_expand", main=main)
     bomb(data, 1, (2**10, 2**19))
     assert "'0' would take 2.15 GB of memory" in refused(data, *flags, "--yes_expand", main=main)
     assert sorted(entry.name for entry in path.parent.iterdir() if "store-" in entry.name) == []
-    monkeypatch.setattr(convert_module, "LARGE", 2**10)
+    monkeypatch.setattr(checks, "LARGE", 2**10)
     bomb(data, 1, (2**10, 2**10))
     assert "--yes_expand" in refused(data, *flags, main=main)
     capsys.readouterr()
@@ -235,3 +235,13 @@ def test_mean_tokens_are_torchs_to_the_bit(frames, positions):
     expected = tokens[None].mean(1).mean(1)[0].numpy()
     assert np.array_equal(token_mean(tokens.numpy()), expected)
     assert np.array_equal(token_mean(tokens.flatten(0, 1).numpy(), frames), expected)
+
+
+@pytest.mark.parametrize("limit", [0, 100, 1000, 5000])
+def test_a_file_that_may_not_be_so_large_is_named(data, limit):
+    code = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)\n"
+    code += "from features.convert import main; main(sys.argv[2:])"
+    command = [sys.executable, "-c", code, str(limit), "--dataset", "tiny", "--data_root", str(data)]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: File too large: {data}/tiny/") and "(ulimit -f)" in done.stderr
