@@ -110,6 +110,9 @@ def run_side_by_side(runs: list[Run], slots: list[dict[str, str]]) -> list[tuple
                     started.remove(each)
                     free.append(each.slot)
                     reason = each.reason()
+                    if reason and each.run.is_running():  # another process was a moment before it
+                        waiting.append(each.run)
+                        continue
                     failed += [(each.run, reason)] if reason else []
                     bar.update()
                     result = f"failed ({reason})" if reason else f"last accuracy {each.run.last_accuracy():.4f}"

@@ -144,6 +144,29 @@ def test_a_run_of_another_process_is_waited_for(tmp_path, monkeypatch):
         assert "1 of 1 runs finished" in child.said("out")
 
 
+# The first time, another process begins while it loads its libraries.
+OVERTAKEN = """
+if len((root / "done").read_text().splitlines()) == 1:
+    (root / "loading").touch()
+    while not (root / "overtaken").exists():
+        pass
+    sys.exit("error: another process is writing this run")
+"""
+
+
+def test_a_run_that_another_process_overtakes_is_waited_for_as_well(tmp_path, monkeypatch):
+    tiny.make(tmp_path)
+    (run,) = stand_in(tmp_path, monkeypatch, OVERTAKEN + FINISH, *FINE_TUNING)
+    with Child(lambda: run_all.main(flags(tmp_path, *FINE_TUNING)), tmp_path) as child:
+        wait_for(lambda: not child.runs() or (tmp_path / "loading").exists())
+        os.makedirs(run.folder, exist_ok=True)
+        with file_lock(os.path.join(run.folder, LOCK), "this run"):
+            (tmp_path / "overtaken").touch()
+            wait_for(lambda: not child.runs() or "another process is at it" in child.said("out"))
+        assert child.wait() == 0
+        assert "1 of 1 runs finished" in child.said("out")
+
+
 def wait_for(condition, seconds=120):
     latest = time.monotonic() + seconds
     while not condition():
