@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from engine.run_files import is_there
 from engine.run_identity import defining, difference
 from utils.errors import InputError, first_line
 from utils.files import atomic_path, check_regular
@@ -89,7 +90,7 @@ class Checkpoints:
 
     def any(self) -> bool:
         """Whether there is one to go on from."""
-        return os.path.exists(self.of_step(0)) or os.path.exists(self.within_step)
+        return is_there(self.of_step(0)) or is_there(self.within_step)
 
     def last_step(self) -> dict | None:
         """The content of the last finished step's, or None."""
@@ -122,7 +123,7 @@ class Checkpoints:
 
     def last_epoch(self, step: int) -> dict | None:
         """What ``save_epoch`` wrote last in this step, or None."""
-        if not os.path.exists(self.within_step):
+        if not is_there(self.within_step):
             return None
         content = self._load(self.within_step)
         return content if content.get("step") == step else None
@@ -148,14 +149,14 @@ def step_path(folder: str, step: int) -> str:
 
 def kept_steps(folder: str) -> list[int]:
     """The finished steps of which there is a checkpoint in ``folder``, in order."""
-    names = os.listdir(folder) if os.path.isdir(folder) else []
+    names = os.listdir(folder) if is_there(folder) else []
     return sorted(int(match[1]) for name in names if (match := re.fullmatch(r"step_(\d{1,6})\.pt", name)))
 
 
 def last_step(folder: str) -> int | None:
     """The last finished step of which there is a checkpoint in ``folder``."""
     paths = (step_path(folder, step) for step in itertools.count())
-    finished = sum(1 for _ in itertools.takewhile(os.path.exists, paths))
+    finished = sum(1 for _ in itertools.takewhile(is_there, paths))
     return finished - 1 if finished else None
 
 

@@ -3,7 +3,7 @@
 import math
 import os
 
-from engine.run_files import EPOCHS, EPOCHS_HEADER, HINT
+from engine.run_files import EPOCHS, EPOCHS_HEADER, HINT, is_there
 from utils.errors import InputError
 from utils.files import read_rows
 
@@ -27,7 +27,7 @@ def read_epochs(folder: str) -> dict[str, dict[tuple[int, int], float]]:
     Empty where there is no such file, or a method has no epochs. InputError if a line is not as a run writes it.
     """
     path = os.path.join(folder, EPOCHS)
-    if not os.path.exists(path):
+    if not is_there(path):
         return {}
     values = {}
     rows = read_rows(path, "CSV file", HINT)

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from engine.run_files import is_there
 from utils.errors import InputError, printable
 from utils.files import csv_text, of_cell, read_table, write_text
 
@@ -62,7 +63,7 @@ def write_counts(folder: str, counts: Counts) -> str:
 def read_counts(folder: str) -> Counts | None:
     """What ``write_counts`` wrote to ``folder``; None if there is none. InputError if it is damaged."""
     path = os.path.join(folder, COUNTS_FILE)
-    if not os.path.isfile(path):
+    if not is_there(path):
         return None
     known = {UNCHANGED, *((modality, by) for modality in MODALITIES for by in REPLACEMENTS)}
     counts: Counts = {}

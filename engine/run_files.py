@@ -103,6 +103,18 @@ class RunResults:
         )
 
 
+def is_there(path: str) -> bool:
+    """Whether ``path`` exists; OSError where that cannot be known: a closed folder, a disk that does not answer.
+
+    To Python's own functions those are not there, and the run would start anew, or be told to.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def read_results(path: str) -> RunResults:
     """The results in the file ``path``; InputError if it is damaged."""
     return RunResults.from_json(read_json(path, "results file", HINT), path)
@@ -111,7 +123,7 @@ def read_results(path: str) -> RunResults:
 def read_unfinished(folder: str) -> RunResults | None:
     """What the run in ``folder`` has reached so far; None if no step of it is finished, or it is not that of a run."""
     path, rows_path = os.path.join(folder, ARGUMENTS), os.path.join(folder, STEPS)
-    if not os.path.isfile(path) or not os.path.isfile(rows_path):
+    if not is_there(path) or not is_there(rows_path):
         return None
     rows = []
     for number, text in enumerate(read_lines(rows_path, "file of steps", HINT), 1):

@@ -21,6 +21,7 @@ from engine.run_files import (
     RESULTS,
     WRITTEN,
     RunResults,
+    is_there,
     read_results,
 )
 from engine.run_identity import changed_code, code_digests, defining, difference, environment, run_path
@@ -50,7 +51,7 @@ class RunFolder:
             self._refuse_links()
             self._refuse_others()
         path = self.file(RESULTS)
-        return read_results(path) if os.path.exists(path) and not self.args.overwrite else None
+        return read_results(path) if is_there(path) and not self.args.overwrite else None
 
     def check_still_holds(self, results: RunResults, data_state: dict) -> bool:
         """Whether finished ``results`` are known to be those of today's data: ``data_state``, see dataloader.
@@ -181,7 +182,7 @@ class RunFolder:
     def _refuse_others(self):
         """InputError if the folder holds something else than this run, begun or complete."""
         path = self.file(ARGUMENTS)
-        if not os.path.exists(path):
+        if not is_there(path):
             others = [name for name in _names(self.path) if name != LOCK and not name.startswith(TEMPORARY)]
             if others:
                 raise InputError(
@@ -208,4 +209,4 @@ class RunFolder:
 
 
 def _names(folder):
-    return os.listdir(folder) if os.path.isdir(folder) else []
+    return os.listdir(folder) if is_there(folder) else []

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.run_files import is_there
 from utils.errors import InputError, first_line
 from utils.files import atomic_path
 
@@ -71,7 +72,7 @@ def write_scores(path: str, clip: list[str], label: np.ndarray, scores: np.ndarr
 def read_scores(folder: str, step: int) -> Scores | None:
     """The Scores after ``step`` of the run in ``folder``; None if it kept none. InputError if the file is damaged."""
     path = scores_path(folder, step)
-    if not os.path.isfile(path):
+    if not is_there(path):
         return None
     with _damage(path, "scores", HINT):
         clip, label, arrays = _read(path)
@@ -98,7 +99,7 @@ def write_features(path: str, clip: list[str], label: np.ndarray, features: dict
 def read_features(folder: str, step: int) -> KeptFeatures | None:
     """The KeptFeatures after ``step`` of the run in ``folder``; None if it kept none. InputError as ``read_scores``."""
     path = features_path(folder, step)
-    if not os.path.isfile(path):
+    if not is_there(path):
         return None
     with _damage(path, "features", FEATURES_HINT):
         clip, label, features = _read(path)

@@ -38,13 +38,18 @@ def find_runs(
     for path in paths:
         if not os.path.isdir(path):
             raise InputError(f"{path}: no such folder; give run folders, or folders of them")
-        inside = [run for top, _, names_in_it in os.walk(path) if (run := _read_run(top, names_in_it, unfinished))]
+        folders = os.walk(path, onerror=_raise)
+        inside = [run for top, _, names_in_it in folders if (run := _read_run(top, names_in_it, unfinished))]
         if not inside:
             cure = "" if unfinished else "; --unfinished shows what runs have reached so far"
             raise InputError(f"{path}: no finished {'step' if unfinished else f'run ({RESULTS})'} in or under it{cure}")
         for run in sorted(inside, key=lambda run: run.folder):
             runs.setdefault(os.path.realpath(run.folder), run)
     return [replace(run, label=names.get(run.arguments["method"], run.arguments["method"])) for run in runs.values()]
+
+
+def _raise(error):
+    raise error
 
 
 def _read_run(folder, names, unfinished):
