@@ -56,14 +56,15 @@ class Analytic(Learner):
             "--penalties",
             type=number(float, "a number above 0, of 1e12 at most", lambda value: 0 < value <= 1e12),
             nargs="+",
-            default=[0.25],
+            default=[1.0],
             help="ridge penalties to mix, where 1 counts as much as a clip",
         )
         group.add_argument(
             "--rounds",
-            type=number(int, "a whole number from 1 to 64", lambda value: 1 <= value <= 64),  # each keeps its weights
-            default=3,
-            help="of ridge regression, each of which penalises the distance from the one before; all are mixed",
+            type=number(int, "a whole number from 1 to 64", lambda value: 1 <= value <= 64),
+            nargs="+",
+            default=[1, 4, 12],
+            help="solutions to mix are those after so many rounds; each penalises the distance from the one before",
         )
         group.add_argument("--heads", type=not_negative, default=4, help="closed-form attention heads over tokens")
         group.add_argument("--sharpness", type=not_negative_number, default=3.0, help="of the attention of the heads")

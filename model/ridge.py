@@ -1,5 +1,7 @@
 """Ridge regression from sums of whole numbers: exact to the last bit, whatever order, batches and shards."""
 
+from collections.abc import Sequence
+
 import torch
 from scipy.linalg.lapack import dpotrf, dpotrs, dpstrf  # pyright: ignore[reportAttributeAccessIssue] (made at import)
 
@@ -89,49 +91,49 @@ class RidgeSums:
         if self.width and int((self.diagonal() + squares).max()) >= 2**31:
             self.gram, self.cross = self.gram.long(), self.cross.long()
 
-    def solve(self, penalty: float, rounds: int = 1, class_weight: torch.Tensor | None = None) -> list[torch.Tensor]:
-        """Weights W (E, classes) float64 after each of ``rounds``.
+    def solve(
+        self, penalty: float, rounds: Sequence[int] = (1,), class_weight: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Ridge regressions (R, E, classes) and discriminants (R, E, classes) with their offsets (R, classes), float64.
 
-        The first round minimises |phi W - Y|^2 + penalty |W|^2 over all rows, Y one-hot. A further one penalises the
-        distance from the weights before it instead of that from 0, which fits the rows more closely at the cost of a
-        solution with the same factor (iterated Tikhonov regularisation: Engl, Hanke, Neubauer, 1996, chapter 5).
+        They are those after so many ``rounds``, in rising order. The first round of ridge regression minimises
+        |phi W - Y|^2 + penalty |W|^2 over all rows, Y one-hot. A further one penalises the distance from the weights
+        before it instead of that from 0 (iterated Tikhonov regularisation: Engl, Hanke, Neubauer, 1996, chapter 5): k
+        rounds are much like one with the k-th part of the penalty, at the cost of solutions with the same factor.
+
+        With N the rows of each class, G and Q the sums, Q N^-1 the means of classes and S = G - Q N^-1 Q^T the scatter
+        within them, linear discriminants are D = (S + penalty)^-1 Q N^-1, in further rounds towards those before, with
+        offsets -1/2 diag(N^-1 Q^T D). S differs from G in as many directions as there are classes, so that by
+        Woodbury's identity (S + penalty)^-1 X = Z + W (N - Q^T W)^-1 Q^T Z with Z = (G + penalty)^-1 X, W that of Q.
 
         ``class_weight`` (classes,): what each class's column of Y is multiplied by, by default 1. Raises InputError if
         the penalty is too small for the rows there are.
         """
-        target = self._target(class_weight)
-        gram, basis = self._lower_triangle(), None
+        target, sizes = self.cross.double(), self.sizes.double().clamp_min(1)  # a class without rows has zeros
+        if class_weight is not None:
+            weight = class_weight[: len(sizes)]
+            target, sizes = target * weight, sizes * weight.square()
+        gram, basis, seen = self._lower_triangle(), None, target
         if gram.device.type == "cpu" and self.count < LOW_RANK * self.width and self.diagonal().any():
             gram, target, basis = _low_rank(gram, target)
+            seen = gram @ target
         inverse = _inverse(gram, penalty)
         if inverse is None:
             raise InputError(f"penalty {penalty:g}: too small for {self.count} clips; give a larger one")
-        solutions = [inverse(target)]
-        for _ in range(rounds - 1):
-            solutions.append(inverse(target + penalty * solutions[-1]))
-        return solutions if basis is None else [basis @ weights for weights in solutions]
-
-    def discriminants(
-        self, weights: torch.Tensor, class_weight: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Linear discriminants, (E, classes) and their offsets (classes,), from ``solve``'s ``weights`` of one round.
-
-        With N the rows of each class, G and Q the sums, Q N^-1 the means of classes and S = G - Q N^-1 Q^T the scatter
-        within them, discriminants are D = (S + penalty)^-1 Q N^-1 with offsets -1/2 diag(N^-1 Q^T D). S differs from G
-        in as many directions as there are classes, so that by Woodbury's identity D = W (N - Q^T W)^-1: no other factor
-        than that of W = (G + penalty)^-1 Q. Means over the classes, which decide nothing, are taken off.
-        """
-        target, sizes = self._target(class_weight), self.sizes.double()
-        if class_weight is not None:
-            sizes = sizes * class_weight[: len(sizes)].square()
-        along = target.T @ weights
-        inverse = torch.linalg.inv(torch.diag(sizes) - along)
-        directions, offsets = weights @ inverse, -(along @ inverse).diagonal() / (2 * sizes)
-        return directions - directions.mean(1, keepdim=True), offsets - offsets.mean()
-
-    def _target(self, class_weight):
-        target = self.cross.double()
-        return target if class_weight is None else target * class_weight[: target.shape[1]]
+        found, ridge, within = [], torch.zeros_like(target), torch.zeros_like(target)
+        for number in range(1, max(rounds) + 1):
+            both = torch.cat((target + penalty * ridge, target / sizes + penalty * within), 1)
+            ridge, within = inverse(both).split(target.shape[1], 1)
+            if number == 1:
+                correction = ridge @ torch.linalg.inv(torch.diag(sizes) - seen.T @ ridge)
+            within = within + correction @ (seen.T @ within)
+            if number in rounds:
+                found.append((ridge, within, -(seen * within).sum(0) / (2 * sizes)))
+        ridge, within, offsets = (torch.stack(each) for each in zip(*found, strict=True))
+        if basis is not None:
+            ridge, within = basis @ ridge, basis @ within
+        # Means over the classes decide nothing.
+        return ridge, within - within.mean(2, keepdim=True), offsets - offsets.mean(1, keepdim=True)
 
     def _lower_triangle(self):
         """The Gram matrix (E, E) float64; what stands above the diagonal means nothing."""

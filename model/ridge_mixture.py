@@ -45,43 +45,37 @@ class RidgeMixture:
     def solve(
         self,
         penalties: Sequence[float],
-        rounds: int,
+        rounds: Sequence[int],
         features: torch.Tensor,
         label: torch.Tensor,
         class_weight: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         """Weights (E, classes) and offsets (classes,), float64, and how much each solution counts in them.
 
-        Every part is solved for every penalty, in units of a squared entry of the features: by 1, 2, .. ``rounds`` of
-        ridge regression, and by the linear discriminants that follow from the first. They are mixed as does best on the
-        validation clips' ``features`` (n, E) of classes ``label`` (n,). ``class_weight`` (all classes,): what the
-        one-hot targets are multiplied by. Raises InputError if a penalty is too small.
+        Every part is solved for every penalty, in units of a squared entry of the features, with so many ``rounds``, by
+        ridge regression and by linear discriminants. They are mixed as does best on the validation clips' ``features``
+        (n, E) of classes ``label`` (n,). ``class_weight`` (all classes,): what the one-hot targets are multiplied by.
+        Raises InputError if a penalty is too small.
 
-        The shares: (parts, penalties x rounds) of ridge regressions and (parts, penalties) of discriminants, float64.
+        The shares: (parts, penalties x rounds) of ridge regressions and as many of discriminants, float64.
         """
-        ridge, discriminants, offsets = [], [], []  # of each part: (solutions, E, classes), and (penalties, classes)
+        solved = []  # of each part: (solutions, E, classes) twice, and (solutions, classes)
         for sums in self.sums:
-            solutions = [sums.solve(penalty * sums.width, rounds, class_weight) for penalty in penalties]
-            ridge.append(torch.cat([torch.stack(each) for each in solutions]))
-            pairs = [sums.discriminants(first, class_weight) for first, *_ in solutions]
-            discriminants.append(torch.stack([directions for directions, _ in pairs]))
-            offsets.append(torch.stack([offset for _, offset in pairs]))
+            found = [sums.solve(penalty * sums.width, rounds, class_weight) for penalty in penalties]
+            solved.append([torch.cat(each) for each in zip(*found, strict=True)])
         parts = [part.double() for part in features.split(self.widths, 1)]
-        along = [
-            part @ each + offset[:, None] for part, each, offset in zip(parts, discriminants, offsets, strict=True)
-        ]
-        shares = mixture_of_both(
-            torch.cat([part @ each for part, each in zip(parts, ridge, strict=True)]).cpu().numpy(),
-            torch.cat(along).cpu().numpy(),
-            label.cpu().numpy(),
+        scores = [torch.stack([part @ ridge for part, (ridge, *_) in zip(parts, solved, strict=True)])]
+        scores += [torch.stack([p @ d + o[:, None] for p, (_, d, o) in zip(parts, solved, strict=True)])]
+        of_ridge, of_discriminants = (
+            torch.from_numpy(each).to(label.device)
+            for each in mixture_of_both(*(each.cpu().numpy() for each in scores), label.cpu().numpy())
         )
-        of_ridge, of_discriminants = (torch.from_numpy(each).view(len(parts), -1).to(label.device) for each in shares)
-        weights = [
-            torch.tensordot(of_ridge[part], ridge[part], 1) + torch.tensordot(of_discriminants[part], each, 1)
-            for part, each in enumerate(discriminants)
-        ]
-        mixed = torch.tensordot(of_discriminants, torch.stack(offsets), 2)
-        return torch.cat(weights), mixed, [of_ridge, of_discriminants]
+        weights, offsets = [], torch.zeros(scores[0].shape[-1], dtype=torch.float64, device=label.device)
+        for part, (ridge, discriminants, offset) in enumerate(solved):
+            mixed = torch.tensordot(of_ridge[part], ridge, 1)
+            weights.append(mixed + torch.tensordot(of_discriminants[part], discriminants, 1))
+            offsets += of_discriminants[part] @ offset
+        return torch.cat(weights), offsets, [of_ridge, of_discriminants]
 
     def state(self) -> dict:
         return {"sums": [sums.state() for sums in self.sums]}
@@ -92,22 +86,32 @@ class RidgeMixture:
 
 
 def mixture_of_both(ridge: np.ndarray, discriminants: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of ``ridge`` (K, n, classes) and of ``discriminants`` (L, n, classes), scores of clips of ``label`` (n,).
+    """Weights (parts, solutions) of scores (parts, solutions, n, classes) of clips of ``label`` (n,), of each kind.
 
-    Each kind is mixed on its own by squares, and then the two by cross-entropy, of scores brought to one deviation.
+    All ridge regressions are mixed by squares, and likewise the parts' discriminants of each solution. Which solution,
+    that is how strong a penalty, discriminants are taken from, and how much these count beside ridge regression, is
+    what gives the least cross-entropy, of scores brought to one deviation.
     """
-    weights, mixed = [], []
-    sizes = np.array([_size_nearest_to_one_hot(scores, label) for scores in discriminants])
-    for scores, size in ((ridge, np.ones(len(ridge))), (discriminants, sizes)):
-        shares = size * mixture_weights(size[:, None, None] * scores, label)
-        total = np.tensordot(shares, scores, 1)
-        total -= total.mean(1, keepdims=True)
-        deviation = total.std() or 1.0
-        weights.append(shares / deviation)
-        mixed.append(total / deviation)
-    losses = [_cross_entropy((1 - share) * mixed[0] + share * mixed[1], label) for share in SHARES]
-    share = SHARES[int(np.argmin(losses))]
-    return (1 - share) * weights[0], share * weights[1]
+    regression, mixed = _mixed(ridge, np.ones(ridge.shape[:2]), label)
+    # (loss, share of discriminants, their weights), for each solution and share.
+    options = [(_cross_entropy(mixed, label), 0.0, np.zeros(discriminants.shape[:2]))]
+    for number in range(discriminants.shape[1]):
+        own = discriminants[:, number : number + 1]
+        weights = np.zeros(discriminants.shape[:2])
+        weights[:, [number]], scores = _mixed(own, _sizes_nearest_to_one_hot(own, label), label)
+        options += [(_cross_entropy((1 - s) * mixed + s * scores, label), s, weights) for s in SHARES[1:]]
+    _, share, weights = min(options, key=lambda option: option[0])
+    return (1 - share) * regression, share * weights
+
+
+def _mixed(scores, sizes, label):
+    """Weights, of the shape of ``sizes``, of ``scores`` (*that, n, classes), and the mixture, of deviation 1."""
+    sized = sizes[..., None, None] * scores
+    shares = sizes * mixture_weights(sized.reshape(-1, *scores.shape[-2:]), label).reshape(sizes.shape)
+    total = np.tensordot(shares, scores, shares.ndim)
+    total -= total.mean(1, keepdims=True)
+    deviation = total.std() or 1.0
+    return shares / deviation, total / deviation
 
 
 def mixture_weights(scores: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -126,10 +130,11 @@ def mixture_weights(scores: np.ndarray, label: np.ndarray) -> np.ndarray:
     return nnls(factor.T, np.linalg.solve(factor, target + penalty / count))[0]
 
 
-def _size_nearest_to_one_hot(scores, label):
-    """What brings ``scores`` (n, classes) to the size at which they come nearest to one-hot; 0 if they point away."""
-    agreement, squares = scores[np.arange(len(label)), label].sum(), np.square(scores).sum()
-    return max(agreement, 0.0) / squares if squares else 0.0
+def _sizes_nearest_to_one_hot(scores, label):
+    """What brings each of ``scores`` (.., n, classes) to the size nearest to one-hot; 0 if they point away."""
+    agreement = scores[..., np.arange(len(label)), label].sum(-1).clip(min=0)
+    squares = np.square(scores).sum((-2, -1))
+    return np.divide(agreement, squares, out=np.zeros_like(squares), where=squares > 0)
 
 
 def _cross_entropy(scores, label):
