@@ -118,15 +118,15 @@ class RidgeSums:
             gram, target, basis = _low_rank(gram, target)
             seen = gram @ target
         inverse = _inverse(gram, penalty)
-        if inverse is None:
+        first = inverse(target) if inverse else torch.zeros_like(target)
+        correction, failed = torch.linalg.inv_ex(torch.diag(sizes) - seen.T @ first)
+        if not inverse or failed:
             raise InputError(f"penalty {penalty:g}: too small for {self.count} clips; give a larger one")
         found, ridge, within = [], torch.zeros_like(target), torch.zeros_like(target)
         for number in range(1, max(rounds) + 1):
             both = torch.cat((target + penalty * ridge, target / sizes + penalty * within), 1)
             ridge, within = inverse(both).split(target.shape[1], 1)
-            if number == 1:
-                correction = ridge @ torch.linalg.inv(torch.diag(sizes) - seen.T @ ridge)
-            within = within + correction @ (seen.T @ within)
+            within = within + first @ (correction @ (seen.T @ within))
             if number in rounds:
                 found.append((ridge, within, -(seen * within).sum(0) / (2 * sizes)))
         ridge, within, offsets = (torch.stack(each) for each in zip(*found, strict=True))

@@ -64,15 +64,13 @@ class RidgeMixture:
             found = [sums.solve(penalty * sums.width, rounds, class_weight) for penalty in penalties]
             solved.append([torch.cat(each) for each in zip(*found, strict=True)])
         parts = [part.double() for part in features.split(self.widths, 1)]
-        scores = [torch.stack([part @ ridge for part, (ridge, *_) in zip(parts, solved, strict=True)])]
-        scores += [torch.stack([p @ d + o[:, None] for p, (_, d, o) in zip(parts, solved, strict=True)])]
-        of_ridge, of_discriminants = (
-            torch.from_numpy(each).to(label.device)
-            for each in mixture_of_both(*(each.cpu().numpy() for each in scores), label.cpu().numpy())
-        )
-        weights, offsets = [], torch.zeros(scores[0].shape[-1], dtype=torch.float64, device=label.device)
-        for part, (ridge, discriminants, offset) in enumerate(solved):
-            mixed = torch.tensordot(of_ridge[part], ridge, 1)
+        ridge = torch.stack([part @ each for part, (each, _, _) in zip(parts, solved, strict=True)])
+        within = torch.stack([part @ each + o[:, None] for part, (_, each, o) in zip(parts, solved, strict=True)])
+        shares = mixture_of_both(ridge.cpu().numpy(), within.cpu().numpy(), label.cpu().numpy())
+        of_ridge, of_discriminants = (torch.from_numpy(each).to(label.device) for each in shares)
+        weights, offsets = [], torch.zeros(ridge.shape[-1], dtype=torch.float64, device=label.device)
+        for part, (regressions, discriminants, offset) in enumerate(solved):
+            mixed = torch.tensordot(of_ridge[part], regressions, 1)
             weights.append(mixed + torch.tensordot(of_discriminants[part], discriminants, 1))
             offsets += of_discriminants[part] @ offset
         return torch.cat(weights), offsets, [of_ridge, of_discriminants]
