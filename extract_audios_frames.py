@@ -5,7 +5,7 @@
 
 reads raw_data/AVE/videos/<id>.<suffix> and writes raw_data/AVE/audios/<id>.wav and raw_data/AVE/frames/<id>/000001.jpg
 and so on. What is there already is not made again. Clips that fail are listed in raw_data/AVE/failed.csv; where
-most do, the command ends with exit code 1.
+half do or more, the command ends with exit code 1.
 """
 
 if __name__ == "__main__":

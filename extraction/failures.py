@@ -67,8 +67,11 @@ def summary(failures: list[Failure]) -> str:
 
 
 def end(failures: list[Failure], pieces: int, path: str):
-    """End the command: with exit code 1, and a line on stderr, if most of its ``pieces`` of work failed."""
-    if len(failures) > pieces / 2:
+    """End the command: with exit code 1, and a line on stderr, if half of its ``pieces`` of work failed or more.
+
+    Half of them is all of the sound, where its frames are well.
+    """
+    if failures and len(failures) >= pieces / 2:
         cure = "once their cause is gone, the same command tries them again"
         say(f"error: {len(failures)} of {pieces} pieces failed, see {path}; {cure}", file=sys.stderr)
         sys.exit(1)

@@ -300,6 +300,15 @@ def test_a_command_that_does_little_does_not_end_well(tmp_path, raw, capsys):
     assert "error: 20 of 30 pieces failed, see " in captured.err
 
 
+def test_a_command_without_a_single_sound_does_not_end_well(tmp_path, raw, capsys):
+    for path in (raw / "audios").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(SystemExit, match="1"):
+        run(tmp_path)
+    captured = capsys.readouterr()
+    assert "audio features of 0 clips" in captured.out and "error: 7 of 14 pieces failed, see " in captured.err
+
+
 def test_names_by_hand_that_can_be_no_ids_are_listed(tmp_path, raw):
     os.rename(raw / "audios" / "clip 0.wav", os.fsencode(raw) + b"/audios/\xff.wav")
     (raw / "frames" / "a\\b").mkdir()

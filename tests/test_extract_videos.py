@@ -213,7 +213,9 @@ def test_a_clip_that_crashes_or_hangs_the_decoder_fails_alone(tmp_path, monkeypa
         return sound(self, rate)
 
     monkeypatch.setattr(VideoClip, "sound", odd)
-    folder = run(tmp_path, "--timeout", 5)
+    with pytest.raises(SystemExit, match="1"):  # half of the work failed
+        run(tmp_path, "--timeout", 5)
+    folder = tmp_path / "data" / "mine"
     found = failures(folder)
     assert found["b", "audio_feature"] == found["b", "visual_feature"] == "its decoder was ended by SIGSEGV"
     assert found["c", "audio_feature"] == "its decoding did not finish within 5 seconds"
