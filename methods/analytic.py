@@ -56,15 +56,8 @@ class Analytic(Learner):
             "--penalties",
             type=number(float, "a number above 0, of 1e12 at most", lambda value: 0 < value <= 1e12),
             nargs="+",
-            default=[1.0],
-            help="ridge penalties to mix, where 1 counts as much as a clip",
-        )
-        group.add_argument(
-            "--rounds",
-            type=number(int, "a whole number from 1 to 64", lambda value: 1 <= value <= 64),
-            nargs="+",
-            default=[1, 4, 12],
-            help="solutions to mix are those after so many rounds; each penalises the distance from the one before",
+            default=[0.125, 1.0],
+            help="ridge penalties to mix and to choose from, where 1 counts as much as a clip",
         )
         group.add_argument("--heads", type=not_negative, default=4, help="closed-form attention heads over tokens")
         group.add_argument("--sharpness", type=not_negative_number, default=3.0, help="of the attention of the heads")
@@ -160,13 +153,11 @@ class Analytic(Learner):
             self.kept.pop(clip, None)
 
     def _solve(self, clips):
-        """Solve for all penalties and rounds, and mix the solutions as does best on the validation ``clips``."""
+        """Solve for all penalties, and mix the solutions as does best on the validation ``clips``."""
         penalties = [penalty * UNIT**2 for penalty in self.args.penalties]
         features, label = self._features_and_labels(clips)
-        assert self.ridge is not None  # a step has clips
-        weights, self.offsets, self.mixture = self.ridge.solve(
-            penalties, self.args.rounds, features, label, self._class_weight()
-        )
+        assert self.ridge is not None  # clips come first
+        weights, self.offsets, self.mixture = self.ridge.solve(penalties, features, label, self._class_weight())
         self.weights = weights.float()
 
     def _new_ridge(self):

@@ -92,46 +92,38 @@ class RidgeSums:
             self.gram, self.cross = self.gram.long(), self.cross.long()
 
     def solve(
-        self, penalty: float, rounds: Sequence[int] = (1,), class_weight: torch.Tensor | None = None
+        self, penalties: Sequence[float], class_weight: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Ridge regressions (R, E, classes) and discriminants (R, E, classes) with their offsets (R, classes), float64.
+        """Ridge regressions (P, E, classes) and discriminants (P, E, classes) with their offsets (P, classes), float64.
 
-        They are those after so many ``rounds``, in rising order. The first round of ridge regression minimises
-        |phi W - Y|^2 + penalty |W|^2 over all rows, Y one-hot. A further one penalises the distance from the weights
-        before it instead of that from 0 (iterated Tikhonov regularisation: Engl, Hanke, Neubauer, 1996, chapter 5): k
-        rounds are much like one with the k-th part of the penalty, at the cost of solutions with the same factor.
+        Of each of the P penalties, ridge regression W minimises |phi W - Y|^2 + penalty |W|^2 over all rows, Y one-hot.
 
         With N the rows of each class, G and Q the sums, Q N^-1 the means of classes and S = G - Q N^-1 Q^T the scatter
-        within them, linear discriminants are D = (S + penalty)^-1 Q N^-1, in further rounds towards those before, with
-        offsets -1/2 diag(N^-1 Q^T D). S differs from G in as many directions as there are classes, so that by
-        Woodbury's identity (S + penalty)^-1 X = Z + W (N - Q^T W)^-1 Q^T Z with Z = (G + penalty)^-1 X, W that of Q.
+        within them, linear discriminants are D = (S + penalty)^-1 Q N^-1 with offsets -1/2 diag(N^-1 Q^T D). S differs
+        from G in as many directions as there are classes, so that by Woodbury's identity D = W (N - Q^T W)^-1: no other
+        factor than that of W = (G + penalty)^-1 Q.
 
         ``class_weight`` (classes,): what each class's column of Y is multiplied by, by default 1. Raises InputError if
-        the penalty is too small for the rows there are.
+        a penalty is too small for the rows there are.
         """
         target, sizes = self.cross.double(), self.sizes.double().clamp_min(1)  # a class without rows has zeros
         if class_weight is not None:
             weight = class_weight[: len(sizes)]
             target, sizes = target * weight, sizes * weight.square()
-        gram, basis, seen = self._lower_triangle(), None, target
+        gram, right, basis = self._lower_triangle(), target, None
         if gram.device.type == "cpu" and self.count < LOW_RANK * self.width and self.diagonal().any():
-            gram, target, basis = _low_rank(gram, target)
-            seen = gram @ target
-        inverse = _inverse(gram, penalty)
-        first = inverse(target) if inverse else torch.zeros_like(target)
-        correction, failed = torch.linalg.inv_ex(torch.diag(sizes) - seen.T @ first)
-        if not inverse or failed:
-            raise InputError(f"penalty {penalty:g}: too small for {self.count} clips; give a larger one")
-        found, ridge, within = [], torch.zeros_like(target), torch.zeros_like(target)
-        for number in range(1, max(rounds) + 1):
-            both = torch.cat((target + penalty * ridge, target / sizes + penalty * within), 1)
-            ridge, within = inverse(both).split(target.shape[1], 1)
-            within = within + first @ (correction @ (seen.T @ within))
-            if number in rounds:
-                found.append((ridge, within, -(seen * within).sum(0) / (2 * sizes)))
+            gram, right, basis = _low_rank(gram, target)
+        found = []
+        for number, penalty in enumerate(penalties, 1):
+            inverse = _inverse(gram.clone() if number < len(penalties) else gram, penalty)
+            ridge = inverse(right) if inverse else torch.zeros_like(right)
+            ridge = ridge if basis is None else basis @ ridge
+            along = target.T @ ridge
+            correction, failed = torch.linalg.inv_ex(torch.diag(sizes) - along)
+            if not inverse or failed:
+                raise InputError(f"penalty {penalty:g}: too small for {self.count} clips; give a larger one")
+            found.append((ridge, ridge @ correction, -(along @ correction).diagonal() / (2 * sizes)))
         ridge, within, offsets = (torch.stack(each) for each in zip(*found, strict=True))
-        if basis is not None:
-            ridge, within = basis @ ridge, basis @ within
         # Means over the classes decide nothing.
         return ridge, within - within.mean(2, keepdim=True), offsets - offsets.mean(1, keepdim=True)
 

@@ -45,24 +45,20 @@ class RidgeMixture:
     def solve(
         self,
         penalties: Sequence[float],
-        rounds: Sequence[int],
         features: torch.Tensor,
         label: torch.Tensor,
         class_weight: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         """Weights (E, classes) and offsets (classes,), float64, and how much each solution counts in them.
 
-        Every part is solved for every penalty, in units of a squared entry of the features, with so many ``rounds``, by
-        ridge regression and by linear discriminants. They are mixed as does best on the validation clips' ``features``
-        (n, E) of classes ``label`` (n,). ``class_weight`` (all classes,): what the one-hot targets are multiplied by.
-        Raises InputError if a penalty is too small.
+        Every part is solved for every penalty, in units of a squared entry of the features, by ridge regression and by
+        linear discriminants. They are mixed as does best on the validation clips' ``features`` (n, E) of classes
+        ``label`` (n,). ``class_weight`` (all classes,): what the one-hot targets are multiplied by. Raises InputError
+        if a penalty is too small.
 
-        The shares: (parts, penalties x rounds) of ridge regressions and as many of discriminants, float64.
+        The shares: (parts, penalties) of ridge regressions and as many of discriminants, float64.
         """
-        solved = []  # of each part: (solutions, E, classes) twice, and (solutions, classes)
-        for sums in self.sums:
-            found = [sums.solve(penalty * sums.width, rounds, class_weight) for penalty in penalties]
-            solved.append([torch.cat(each) for each in zip(*found, strict=True)])
+        solved = [sums.solve([penalty * sums.width for penalty in penalties], class_weight) for sums in self.sums]
         parts = [part.double() for part in features.split(self.widths, 1)]
         ridge = torch.stack([part @ each for part, (each, _, _) in zip(parts, solved, strict=True)])
         within = torch.stack([part @ each + o[:, None] for part, (_, each, o) in zip(parts, solved, strict=True)])
@@ -84,14 +80,14 @@ class RidgeMixture:
 
 
 def mixture_of_both(ridge: np.ndarray, discriminants: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (parts, solutions) of scores (parts, solutions, n, classes) of clips of ``label`` (n,), of each kind.
+    """Weights (parts, penalties) of scores (parts, penalties, n, classes) of clips of ``label`` (n,), of each kind.
 
-    All ridge regressions are mixed by squares, and likewise the parts' discriminants of each solution. Which solution,
-    that is how strong a penalty, discriminants are taken from, and how much these count beside ridge regression, is
-    what gives the least cross-entropy, of scores brought to one deviation.
+    All ridge regressions are mixed by squares, and likewise the parts' discriminants of each penalty. Which penalty
+    discriminants are taken from, and how much these count beside ridge regression, is what gives the least
+    cross-entropy, of scores brought to one deviation.
     """
     regression, mixed = _mixed(ridge, np.ones(ridge.shape[:2]), label)
-    # (loss, share of discriminants, their weights), for each solution and share.
+    # (loss, share of discriminants, their weights), for each penalty and share.
     options = [(_cross_entropy(mixed, label), 0.0, np.zeros(discriminants.shape[:2]))]
     for number in range(discriminants.shape[1]):
         own = discriminants[:, number : number + 1]

@@ -124,7 +124,6 @@ def test_flags_that_make_no_sense(data, flags, word):
         (["--expansion", "30000000"], "at most"),
         (["--balance", "500"], "a number from 0 to 1"),
         (["--penalties", "1e308"], "1e12 at most"),
-        (["--rounds", "1000000"], "from 1 to 64"),
     ],
 )
 def test_closed_form_that_cannot_be_computed(data, flags, word):
