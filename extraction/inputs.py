@@ -4,6 +4,7 @@ Both answer alike: ``has`` whether a clip has what a modality needs, ``reason`` 
 frames come about, and a call with an id the inputs of the encoders.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -87,6 +88,9 @@ def decoder_version() -> str:
     return f"PyAV {av.__version__}, libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"
 
 
+START_SECONDS, START_TRIES = 20, 3  # for the process of a decoder to answer
+
+
 class Decoder:
     """Prepares clips in a process of its own: one that crashes it, or takes longer than ``timeout`` seconds, fails."""
 
@@ -95,7 +99,10 @@ class Decoder:
         self.process: BaseProcess | None = None
 
     def __call__(self, video: str, modalities: list[str]) -> Prepared:
-        process = self.process or self.start()
+        try:
+            process = self.process or self.start()
+        except MediaError as error:
+            return dict.fromkeys(modalities, error)
         try:
             self.pipe.send((video, modalities))
             if self.pipe.poll(self.timeout):
@@ -108,7 +115,17 @@ class Decoder:
         return dict.fromkeys(modalities, error)
 
     def start(self) -> BaseProcess:
-        """Begin; the process."""
+        """Begin; the process. One that says nothing is begun anew: it may wait for a lock that a thread held here."""
+        for _ in range(START_TRIES):
+            process = self._fork()
+            with contextlib.suppress(EOFError, OSError):
+                if self.pipe.poll(START_SECONDS):
+                    self.pipe.recv()
+                    return process
+            self.stop()
+        raise MediaError("no process for its decoder could be started")
+
+    def _fork(self):
         context = multiprocessing.get_context("fork")
         self.pipe, other = context.Pipe()
         self.process = process = context.Process(target=_serve, args=(self.inputs, other), daemon=True)
@@ -134,6 +151,7 @@ def _serve(inputs, pipe):
     leave_interrupts_to_parent()
     torch.set_num_threads(1)
     parent = os.getppid()
+    pipe.send("ready")
     while os.getppid() == parent:
         if pipe.poll(1):
             pipe.send({modality: _portable(value) for modality, value in inputs(*pipe.recv()).items()})

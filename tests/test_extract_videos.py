@@ -22,6 +22,7 @@ from extraction.new_clips import ClipFeatures
 from extraction.videos import VideoClip
 from features.store import open_features
 from model.encoders.frames import choose_frames
+from splits.clips import find_videos
 from tests.helpers.make_videos import make_video
 from tests.helpers.shared import shared
 from utils.errors import MediaError
@@ -254,12 +255,35 @@ def test_new_clips_of_a_run_are_read_as_its_clips_were(tmp_path):
         np.testing.assert_array_equal(features[modality], store["a"])
 
 
+@pytest.mark.parametrize("stuck", [1, 3])
+def test_a_decoder_that_does_not_start_is_started_anew(tmp_path, monkeypatch, stuck):
+    def serve(*arguments):
+        tries = len(list(tmp_path.glob("try *")))
+        (tmp_path / f"try {tries}").touch()
+        if tries < stuck:
+            time.sleep(60)
+        served(*arguments)
+
+    served = inputs._serve
+    monkeypatch.setattr(inputs, "_serve", serve)
+    monkeypatch.setattr(inputs, "START_SECONDS", 1)
+    made = some_clips(tmp_path, ["a.mp4"])
+    clips = inputs.FromVideos(find_videos(str(made)), RATE, 8, 600)
+    clips.prepare["audio"] = lambda sound: torch.zeros(3)
+    decoder = inputs.Decoder(clips, 60)
+    found = decoder("a", ["audio"])["audio"]
+    decoder.stop()
+    if stuck == 1:
+        np.testing.assert_array_equal(found, np.zeros(3))
+    else:
+        assert isinstance(found, MediaError) and "could be started" in str(found)
+
+
 def test_decoders_end_with_the_command(tmp_path):
     made = some_clips(tmp_path, ["a.mp4"])
     process = os.fork()
     if process == 0:
         from extraction.pipeline import Decoder
-        from splits.clips import find_videos
 
         clips = inputs.FromVideos(find_videos(str(made)), RATE, 8, 600)
         clips.prepare["audio"] = lambda sound: torch.zeros(3)
