@@ -36,12 +36,13 @@ def test_every_tier_gives_the_same_run(tmp_path, method, precision):
         found.append(rows(tmp_path))
     if (method, precision) == ("avcil", "fp32"):
         # The teacher's maps are computed of all exemplars at once, or of each batch as it comes: rows of a product of
-        # matrices that some processors round otherwise in another company. Terms of the loss are about 1.
+        # matrices that some processors round otherwise in another company: by 2e-9 of a loss, seen once. The limit is
+        # a few last bits of float32 losses of 1 to 4.
         lines = [[line.rsplit(",", 1) for line in epochs.splitlines()[1:]] for _, epochs in found]
         for (steps, _), each in zip(found, lines, strict=True):
             assert steps == found[0][0] and [name for name, _ in each] == [name for name, _ in lines[0]]
             values = [[float(value) for _, value in of] for of in (each, lines[0])]
-            np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(*values, rtol=0, atol=1e-6)
     else:
         assert all(other == found[0] for other in found)
 
