@@ -1,10 +1,9 @@
 """Audio-guided spatial attention without its large intermediates: the same numbers as model.attention.
 
-The plain form keeps some nine tensors of the size of the tokens for the backward pass. On a CPU a piece of the batch at
-a time goes through projection, softmax and both weighted sums while it is in cache; the backward pass needs the tokens
-again, their projection, and small tensors (derivation at ``_gradients``). On a GPU a whole batch goes through one
-matrix product and one kernel each way (model.attention_kernels). The definition is
-model.attention.audio_guided_attention; tests hold both forms to it, values and gradients.
+The plain form keeps some nine tensors of the size of the tokens for the backward pass. On a CPU the batch goes through
+projection, softmax and sums piece by piece (model.piecewise_attention). On a GPU a whole batch goes through one matrix
+product and one kernel each way (model.attention_kernels). The definition is model.attention.audio_guided_attention;
+tests hold both forms to it, values and gradients.
 
 Shapes: B clips, F frames, S positions, D width; n of the clips, those whose tokens this process holds.
 """
@@ -21,7 +20,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from features.tokens import Tokens
-from model.attention import audio_guided_attention
+from model.attention import project
+from model.piecewise_attention import PiecewiseAttention
 
 
 @functools.cache
@@ -52,18 +52,20 @@ def working_kernels() -> ModuleType:
     return module
 
 
-class SpatialAttention(NamedTuple):
-    """``key`` and ``value`` (B, F, D): projected and raw tokens, summed over positions by attention.
+class PooledTokens(NamedTuple):
+    """``pooled`` (B, D): tokens, summed over positions and frames by attention.
 
-    ``distance``: KL from the teacher's maps to these, summed over clips, frames and channels; 0 without a teacher.
+    Of the replayed clips, for comparison with the teacher's maps: ``scores`` (n, F, D), whose softmax over frames are
+    the temporal maps, and ``distance``, KL from the teacher's spatial maps to these, summed over clips, frames and
+    channels. Without a teacher none and 0.
     """
 
-    key: torch.Tensor
-    value: torch.Tensor
+    pooled: torch.Tensor
+    scores: torch.Tensor
     distance: torch.Tensor
 
 
-def spatial_attention(
+def pool_tokens(
     audio_key: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor,
@@ -71,17 +73,21 @@ def spatial_attention(
     precision: torch.dtype | None = None,
     teacher: Callable | None = None,
     replayed: int | None = None,
-) -> SpatialAttention:
-    """Attend to the positions of each frame by audio (AV-CIL, ICCV 2023, eq. 1 and 2).
+) -> PooledTokens:
+    """Attend to the positions of each frame and to frames by audio (AV-CIL, ICCV 2023, eq. 1 to 4).
 
     ``audio_key`` (n, D) in (-1, 1) for the n clips whose ``tokens`` (features.tokens.Tokens) are here; ``weight``
     (D, D) and ``bias`` (D,) project tokens to keys, before tanh. ``precision``: dtype of the matrix products, by
     default that of the weight. ``teacher(rows, tokens)`` gives what ``frozen_attention`` of the old network does for
     rows from ``replayed`` on.
     """
-    learns = torch.is_grad_enabled()
-    form = _WholeAttention if uses_kernels(bias) else _PiecewiseAttention
-    return SpatialAttention(*form.apply(audio_key, weight, bias, tokens, precision, teacher, replayed, learns))
+    arguments = audio_key, weight, bias, tokens, precision, teacher, replayed, torch.is_grad_enabled()
+    if not uses_kernels(bias):
+        return PooledTokens(*PiecewiseAttention.apply(*arguments))
+    key, value, distance = _WholeAttention.apply(*arguments)
+    scores = key * audio_key[:, None]
+    pooled = (torch.softmax(scores, 1) * value).sum(1)
+    return PooledTokens(pooled, scores[len(scores) if teacher is None else replayed :], distance)
 
 
 def frozen_attention(
@@ -93,81 +99,20 @@ def frozen_attention(
 ) -> dict[str, torch.Tensor]:
     """The attention of a network that does not learn, to be kept and compared with; a row per clip.
 
-    ``tokens`` (n, F, S, D) and the rest as of ``spatial_attention``. ``temporal`` (n, F, D) are the temporal maps. The
+    ``tokens`` (n, F, S, D) and the rest as of ``pool_tokens``. ``temporal`` (n, F, D) are the temporal maps. The
     spatial maps are ``spatial`` (n, F, S, D), or for the kernels their ``key`` (n, F, S, D), in 16 bits beside 16-bit
     products, and ``audio_key`` (n, D), of which they are made anew: half the size.
     """
     if not uses_kernels(bias):
         visual_key = project(tokens, weight, bias, precision)
-        attended = audio_guided_attention(audio_key, visual_key.to(bias.dtype), tokens.to(bias.dtype))
-        return {"spatial": attended.spatial_scores.softmax(2), "temporal": attended.temporal_scores.softmax(1)}
+        spatial = (visual_key * audio_key[:, None, None]).softmax(2)
+        return {"spatial": spatial, "temporal": ((spatial * visual_key).sum(2) * audio_key[:, None]).softmax(1)}
     dtype = precision or weight.dtype
     projected = F.linear(tokens.to(dtype), weight.to(dtype))
     frame_key = working_kernels().attend(projected, tokens.contiguous(), audio_key, bias)[1]
     # Keys lie in (-1, 1), where float16 has eight times the steps of bfloat16.
     keys = (projected + bias).tanh_().to(torch.float16 if precision else bias.dtype)
     return {"key": keys, "audio_key": audio_key, "temporal": (frame_key * audio_key[:, None]).softmax(1)}
-
-
-def project(
-    tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, precision: torch.dtype | None = None
-) -> torch.Tensor:
-    """Keys ``tanh(W x + b)`` of tokens (n, F, S, D); the dtype is that of ``bias``, or ``precision``."""
-    if precision is None:
-        return F.linear(tokens.to(bias.dtype), weight, bias).tanh_()
-    return _squashed(F.linear(tokens.to(precision), weight.to(precision)), bias)
-
-
-class _PiecewiseAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, audio_key, weight, bias, tokens, precision, teacher: Any, replayed, learns):
-        frames, positions, width = tokens.shape
-        shape, cut = (tokens.num_local, frames, positions, width), tokens.num_local if teacher is None else replayed
-        # Whole tensors, filled piece by piece: many small ones would leave the memory in pieces as well.
-        sums = [bias.new_empty(tokens.num_local, frames, width) for _ in range(3)]
-        keys = bias.new_empty(shape if learns else 0, dtype=precision)
-        maps = bias.new_empty((shape[0] - cut, *shape[1:]) if learns else 0)
-        frozen, distance = weight if precision is None else weight.to(precision), bias.new_zeros(())
-        for piece in tokens.pieces(weight.device.type, replayed):
-            here = slice(piece.start, piece.stop)
-            x = tokens.take(piece)
-            visual_key = project(x, frozen, bias, precision)
-            for whole, part in zip(sums, _attend(audio_key[here], visual_key, x), strict=True):
-                whole[here] = part
-            if teacher is not None and piece.start >= cut:
-                old = teacher(tokens.batch_rows(piece), x)["spatial"]
-                distance += _distance(old, audio_key[here], visual_key, sums[0][here])
-                if learns:
-                    maps[piece.start - cut : piece.stop - cut] = old
-            if learns:
-                keys[here] = visual_key
-        total, key, value = sums
-        ctx.save_for_backward(audio_key, weight, bias, total, key, value)
-        ctx.tokens, ctx.precision, ctx.replayed, ctx.cut = tokens, precision, replayed, cut
-        ctx.keys, ctx.maps = keys, maps
-        return key, value, distance
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, d_key, d_value, d_distance):
-        audio_key, weight, bias, total, key, value = ctx.saved_tensors
-        d_weight, d_bias, d_audio = torch.zeros_like(weight), torch.zeros_like(bias), torch.empty_like(audio_key)
-        inner = d_key * key + d_value * value
-        for piece in ctx.tokens.pieces(weight.device.type, ctx.replayed):
-            here = slice(piece.start, piece.stop)
-            old = ctx.maps[piece.start - ctx.cut : piece.stop - ctx.cut] if piece.start >= ctx.cut else None
-            visual_key = ctx.keys[here]
-            x = ctx.tokens.take(piece)
-            small = (audio_key[here], total[here], d_key[here], d_value[here], inner[here])
-            d_projection, bias_part, d_audio[here] = _gradients(x, visual_key, *small, old, d_distance)
-            d_bias += bias_part
-            x = x.flatten(0, 2).to(d_projection.dtype)
-            if ctx.precision is None:
-                d_weight.addmm_(d_projection.T, x)
-            else:
-                d_weight += d_projection.T @ x
-        ctx.keys = ctx.maps = None  # the graph may live until the next one is built
-        return d_audio, d_weight, d_bias, None, None, None, None, None
 
 
 class _WholeAttention(torch.autograd.Function):
@@ -220,46 +165,3 @@ class _WholeAttention(torch.autograd.Function):
 
 def _rows(rows, *tensors):
     return [tensor[rows] for tensor in tensors]
-
-
-def _squashed(projected, bias):
-    """``tanh(projected + bias)``: in the dtype of ``projected`` on a GPU, of ``bias`` on a CPU, which works in that.
-
-    On a CPU by the logistic function, within 2e-7: a quarter of the time that tanh itself takes there.
-    """
-    if projected.is_cuda:
-        return torch.tanh(projected.to(bias.dtype) + bias).to(projected.dtype)
-    return torch.add(2 * bias, projected, alpha=2).sigmoid_().mul_(2).sub_(1)
-
-
-def _attend(audio_key, visual_key, x):
-    """Sum over positions of ``exp(score)``, and the means of keys and tokens that it weighs: each (n, F, D)."""
-    visual_key, x = visual_key.to(audio_key.dtype), x.to(audio_key.dtype)
-    # Scores lie in (-1, 1): the softmax needs no maximum.
-    weights = (visual_key * audio_key[:, None, None]).exp_()
-    total = weights.sum(2)
-    value = (weights * x).sum(2).div_(total)
-    return total, weights.mul_(visual_key).sum(2).div_(total), value
-
-
-def _distance(old, audio_key, visual_key, total):
-    """KL(old || new) summed over a piece; log p = score - log(total). No map has a 0, since scores lie in (-1, 1)."""
-    log_new = (visual_key.to(audio_key.dtype) * audio_key[:, None, None]).sub_(total.log()[:, :, None])
-    return (old.log() - log_new).mul_(old).sum()
-
-
-def _gradients(x, visual_key, audio_key, total, d_key, d_value, inner, old, d_distance):
-    """Gradients of the projection before tanh (n * F * S, D), in the dtype of the keys, of its bias and the audio key.
-
-    With p the attention, k the keys, x the tokens: dp = d_key k + d_value x, whose p-weighted sum over positions is
-    ``inner``; of the softmax d_score = p (dp - inner), of the KL d_score = d_distance (p - old).
-    """
-    narrow, visual_key, x = visual_key.dtype, visual_key.to(audio_key.dtype), x.to(audio_key.dtype)
-    attention = (visual_key * audio_key[:, None, None]).exp_().div_(total[:, :, None])
-    d_score = (visual_key * d_key[:, :, None]).addcmul_(d_value[:, :, None], x).sub_(inner[:, :, None]).mul_(attention)
-    if old is not None:
-        d_score += d_distance * (attention - old)
-    d_audio = (d_score * visual_key).sum((1, 2))
-    d_visual_key = attention.mul_(d_key[:, :, None]).addcmul_(d_score, audio_key[:, None, None])
-    d_projection = d_visual_key.mul_(1 - visual_key.square()).flatten(0, 2)
-    return d_projection.to(narrow), d_projection.sum(0), d_audio

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from features.tokens import Tokens
-from model.attention import Attended, audio_guided_attention
-from model.fast_attention import frozen_attention, project, spatial_attention
+from model.attention import Attended, audio_guided_attention, project
+from model.fast_attention import frozen_attention, pool_tokens
 from model.heads import GrowingLinear
 from model.sharding import all_reduce, gather_rows, replicated
 
@@ -75,12 +75,10 @@ class AudioVisualNet(nn.Module):
         weight, bias, key = (replicated(value, tokens.group) for value in parameters)
         key = tokens.rows(key)
         replayed = None if old is None else tokens.first_replayed(old.replayed)
-        attended = spatial_attention(key, weight, bias, tokens, self.precision, old, replayed)
-        scores = attended.key * key[:, None]
-        pooled = (torch.softmax(scores, 1) * attended.value).sum(1)
-        out = {"pooled": gather_rows(pooled, tokens)}
+        attended = pool_tokens(key, weight, bias, tokens, self.precision, old, replayed)
+        out = {"pooled": gather_rows(attended.pooled, tokens)}
         if old is not None:
-            distances = {"spatial": attended.distance, "temporal": old.temporal_distance(scores[replayed:])}
+            distances = {"spatial": attended.distance, "temporal": old.temporal_distance(attended.scores)}
             for name, distance in distances.items():
                 out[f"{name}_distance"] = all_reduce(distance, tokens.group) / old.count
         return out

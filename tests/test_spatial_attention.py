@@ -10,8 +10,10 @@ from torch.nn import functional as F
 from features import tokens as tokens_module
 from features.tokens import Tokens
 from methods.avcil import BatchAttention, attention_distillation
-from model.fast_attention import project
+from model import piecewise_attention
+from model.attention import project
 from model.network import AudioVisualNet
+from utils.devices import emulates_bf16
 
 REPLAYED = 3
 
@@ -63,12 +65,14 @@ def gradients_of(network, outputs):
     positions=st.integers(1, 5),
     width=st.integers(1, 7),
     at_once=st.integers(1, 200),
+    in_block=st.integers(1, 60),
 )
-def test_values_and_gradients(count, frames, positions, width, at_once):
+def test_values_and_gradients(count, frames, positions, width, at_once, in_block):
     network, teacher = networks(width)
     audio, visual = clips(count, frames, positions, width)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(tokens_module.TOKENS_AT_ONCE, "cpu", at_once)
+        patch.setitem(piecewise_attention.TOKENS_IN_BLOCK, "cpu", in_block)
         ours, theirs = (form(network, teacher, audio, visual) for form in (through_the_network, plain))
         for mine, expected in zip(ours, theirs, strict=True):
             torch.testing.assert_close(mine, expected, rtol=1e-10, atol=1e-12)
@@ -98,6 +102,32 @@ def test_bfloat16_products_are_close_to_single_precision():
         # bfloat16 has eight bits: relative to the largest entry, errors of a few thousandths.
         assert (exact - rough).abs().max() < 0.02 * exact.abs().max()
         assert not torch.equal(exact, rough)
+
+
+def test_gradients_in_fewer_passes_are_the_same_but_for_roundings():
+    network, teacher = networks(16)
+    found = []
+    for form in (piecewise_attention._gradients, piecewise_attention._gradients_in_fewer_passes):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(piecewise_attention, "_gradients", form)
+            found.append(gradients_of(network, through_the_network(network, teacher, *clips(9, 3, 5, 16))))
+    for name, expected in found[0].items():
+        torch.testing.assert_close(found[1][name], expected, rtol=1e-9, atol=1e-11)
+
+
+# bfloat16 rounds to 2**-9 of the value: emulated, of products up to 4 before the bias is there, else of keys below 1.
+@pytest.mark.parametrize("emulated, tolerance", [(True, 2**-7), (False, 2**-9)])
+def test_keys_beside_16_bit_products(monkeypatch, emulated, tolerance):
+    if not emulated and emulates_bf16(torch.device("cpu")):
+        pytest.skip("this processor has no instructions for bfloat16")
+    monkeypatch.setattr(piecewise_attention, "emulates_bf16", lambda _: emulated)
+    generator = torch.Generator().manual_seed(2)
+    x, weight = (torch.randn(*shape, generator=generator).bfloat16() for shape in ((5, 2, 3, 64), (64, 64)))
+    bias = torch.randn(64, generator=generator)
+    expected = torch.tanh(x.double() @ weight.double().T / 8 + bias)
+    found = piecewise_attention._keys(x, weight / 8, bias)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), expected, rtol=2**-9, atol=tolerance)
 
 
 def test_half_precision_tokens_are_used_as_the_numbers_they_are():
