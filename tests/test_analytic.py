@@ -119,7 +119,8 @@ def test_few_rows_are_solved_in_their_own_number(count, penalty):
     sums = sums_of([(phi, label)])
     gram = phi.double().numpy().T @ phi.double().numpy()
     direct = np.linalg.solve(gram + penalty * np.eye(WIDTH), sums.cross.double().numpy())
-    np.testing.assert_allclose(sums.solve([penalty])[0][0], direct, rtol=1e-8, atol=1e-12)
+    # The residual is 1e-9 of the right side; the error may be some times that.
+    np.testing.assert_allclose(sums.solve([penalty])[0][0], direct, rtol=1e-8, atol=1e-8 * abs(direct).max())
 
 
 def test_clips_that_are_all_alike_have_weights_of_zero():
