@@ -10,6 +10,7 @@ Choices are made on the development half; the other half is for the final table 
 
 import argparse
 import csv
+import itertools
 import os
 from dataclasses import dataclass, replace
 
@@ -189,17 +190,27 @@ def sizes(kind, split):
     return np.maximum(1, np.round(whole * share * np.ones(kind.classes))).astype(int)
 
 
+def names(kind):
+    """(id, class, split) of all clips in turn."""
+    for split in SPLITS:
+        for label, size in enumerate(sizes(kind, split)):
+            yield from ((f"{split}_{label:03d}_{clip:03d}", f"class {label:03d}", split) for clip in range(size))
+
+
+def clips(kind, seed):
+    """All clips in turn: its name, audio (width,) and tokens (frames, positions, width)."""
+    world = World(kind, seed)
+    for (number, label), rows in itertools.groupby(names(kind), lambda row: (SPLITS.index(row[2]), int(row[1][-3:]))):
+        rng = np.random.default_rng([seed, 2, number, label])
+        yield from ((row, *world.clip(rng, label)) for row in rows)
+
+
 def make(kind, seed):
     """All clips: ``(rows, audio, visual)``, rows (id, class, split), and features by id."""
-    world, rows, audio, visual = World(kind, seed), [], {}, {}
-    for number, split in enumerate(SPLITS):
-        for label, size in enumerate(sizes(kind, split)):
-            rng = np.random.default_rng([seed, 2, number, label])
-            for clip in range(size):
-                video = f"{split}_{label:03d}_{clip:03d}"
-                audio[video], tokens = world.clip(rng, label)
-                visual[video] = tokens
-                rows.append((video, f"class {label:03d}", split))
+    rows, audio, visual = [], {}, {}
+    for row, heard, seen in clips(kind, seed):
+        rows.append(row)
+        audio[row[0]], visual[row[0]] = heard, seen
     return rows, audio, visual
 
 
@@ -209,6 +220,10 @@ def write(folder, rows, audio, visual):
         place = os.path.join(folder, f"{modality}_pretrained_feature")
         os.makedirs(place, exist_ok=True)
         np.save(os.path.join(place, f"{modality}_pretrained_feature_dict.npy"), features)
+    write_splits(folder, rows)
+
+
+def write_splits(folder, rows):
     with open(os.path.join(folder, "splits.csv"), "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("video_id", "label", "split"), *rows])
 
@@ -220,9 +235,11 @@ def main():
     parser.add_argument("--root", required=True, help="folder of the sets' folders")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train", type=int, help="training clips of a class, instead of the kind's own")
+    parser.add_argument("--test", type=int, help="test clips of a class, likewise: more of them are less noise")
     args = parser.parse_args()
+    given = {name: getattr(args, name) for name in ("train", "test") if getattr(args, name) is not None}
     for name in args.kind or [name for name, kind in KINDS.items() if kind.half == args.half]:
-        kind = KINDS[name] if args.train is None else replace(KINDS[name], train=args.train)
+        kind = replace(KINDS[name], **given)
         write(os.path.join(args.root, name), *make(kind, args.seed))
         print(f"{args.root}/{name}: {kind.classes} classes, --classes_per_step {kind.per_step}, {kind.half}")
 
