@@ -57,8 +57,25 @@ def test_analytic(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["analytic.py", *sizes, "--before", str(REPO)])
     analytic.main()
     head, now, before = (line.split() for line in capsys.readouterr().out.splitlines())
-    assert head[:3] == ["version", "CPU", "s"] and (now[0], before[0]) == ("now", "before")
-    assert now[3:] == before[3:] and float(now[1]) > 0  # the same version on both sides
+    assert head[:5] == ["version", "wall", "s", "CPU", "s"] and (now[0], before[0]) == ("now", "before")
+    assert now[4:] == before[4:] and float(now[2]) > 0  # the same version on both sides
+
+
+def test_analytic_on_a_store(monkeypatch, capsys):
+    """Written clip by clip, it holds what the dictionaries hold, in 16 bits."""
+    sizes = ["--classes", "4", "--steps", "2", "--clips", "8", "--width", "16", "--expansion", "90"]
+    made = []
+    monkeypatch.setattr(sys, "argv", ["analytic.py", *sizes, "--positions", "9"])
+    monkeypatch.setattr(
+        analytic, "line", lambda project, folder, args: made.append(open_data("made", data_root=folder))
+    )
+    analytic.main()
+    (data,) = made
+    kind = feature_sets.Kind(classes=4, train=8, positions=9, width=16, val=10, test=10, audio=8.0, visual=8.0)
+    rows, audio, _ = feature_sets.make(kind, seed=0)
+    assert [video for video, *_ in rows] == data.ids and data.visual_shape == (8, 9, 16)
+    batch = next(iter(data.batches([np.arange(len(rows))])))
+    np.testing.assert_array_equal(batch.audio, np.stack(list(audio.values())).astype(np.float16))
 
 
 @pytest.mark.parametrize("name", feature_sets.KINDS)
