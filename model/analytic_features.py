@@ -7,20 +7,17 @@ kept to few digits: the order of the first clips, which changes the last ones, t
 Shapes: n clips, F frames, S positions in a frame, D dimensions, R random directions.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from model.random_features import TokenPooling
 from model.sharding import gather_rows
 
 TINY = 1e-6
 DIGITS = 2**12
-DIRECTIONS = 512  # random directions along which extremes are taken
-MOST_POSITIONS = 16  # more of them in a frame are first averaged to a grid of GRID x GRID
-GRID = 2
 
 
 @dataclass
@@ -72,7 +69,7 @@ class AnalyticFeatures:
 
     def fit(self, batches: Callable[[], Iterable]) -> dict[str, torch.Tensor]:
         """Measure the clips of the first step, which ``batches()`` brings; return their ``vectors``, (n, D) each."""
-        parts = [self.vectors(batch) for batch in batches()]
+        parts = [self.vectors(batch, squares=True) for batch in batches()]
         rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         self.scales = {name: Scale.of(values) for name, values in rows.items()}
         if "audio" in rows and "mean" in rows and self.heads:
@@ -82,13 +79,16 @@ class AnalyticFeatures:
             self.scales |= {name: Scale.of(rows[name]) for name in pooled[0]}
         return rows
 
-    def vectors(self, batch: Any) -> dict[str, torch.Tensor]:
-        """The vectors (B, D) that views are made of, by name: the sound, and what the tokens are pooled to."""
+    def vectors(self, batch: Any, squares: bool = False) -> dict[str, torch.Tensor]:
+        """The vectors (B, D) that views are made of, by name: the sound, and what the tokens are pooled to.
+
+        ``squares``: the tokens' mean squares too, which scales are measured by.
+        """
         rows = {} if batch.audio is None else {"audio": batch.audio}
         if batch.visual is not None:
             pooling = self.pooling
             assert pooling is not None  # there are tokens
-            rows |= self._of_tokens(batch, lambda tokens, _: pooling(tokens))
+            rows |= self._of_tokens(batch, lambda tokens, _: pooling(tokens, squares))
         if self.token_directions is not None:
             rows |= self._pooled_by_heads(batch)
         return rows
@@ -205,63 +205,3 @@ def _rounded(values):
     """``values`` to 12 binary digits of the largest."""
     step = 2.0 ** torch.log2(values.abs().max().clamp_min(TINY)).ceil() / DIGITS
     return (values / step).round() * step
-
-
-class TokenPooling:
-    """``pool(tokens)``, tokens (n, F, S, D) float32, gives these vectors of each clip, float32:
-
-    - ``mean``, ``squares`` (n, D): means over all tokens of x and x^2;
-    - ``token extremes`` (n, 2R): maxima and minima over all tokens of u_r . x, u_r (D,) random;
-    - ``frame extremes`` (n, 2R): the same over frames, w_r (positions x D,) seeing a frame's positions side by side;
-    - ``mean frame`` (n, positions x D): the mean over frames, if a frame has several positions;
-    - ``change`` (n, D): the mean absolute difference of successive frames, if there are several.
-
-    Nothing here is learned: the directions come from ``seed`` alone, so that clips of any step are seen alike.
-    """
-
-    def __init__(self, shape: tuple[int, int, int], seed: int, device: torch.device | str = "cpu"):
-        frames, positions, width = shape
-        self.frames, self.positions = frames, positions
-        grid = positions if positions <= MOST_POSITIONS else len(_grid_cells(positions))
-        generator = torch.Generator().manual_seed(seed)
-        self.token_directions = _directions(width, generator, device)
-        self.frame_directions = _directions(grid * width, generator, device)
-
-    def __call__(self, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-        flat, places = tokens.flatten(1, 2), self._places(tokens)
-        pooled = {
-            "mean": flat.mean(1),
-            "squares": flat.square().mean(1),
-            "token extremes": _extremes(flat @ self.token_directions),
-            "frame extremes": _extremes(places.flatten(2) @ self.frame_directions),
-        }
-        if self.positions > 1:
-            pooled["mean frame"] = places.mean(1).flatten(1)
-        if self.frames > 1:
-            pooled["change"] = places.diff(dim=1).abs().mean((1, 2))
-        return pooled
-
-    def _places(self, tokens):
-        """The tokens of each frame, of many positions the means over the cells of a grid: (n, F, <= 16, D)."""
-        if self.positions <= MOST_POSITIONS:
-            return tokens
-        return torch.stack([tokens[:, :, cell].mean(2) for cell in _grid_cells(self.positions)], 2)
-
-
-def _grid_cells(positions):
-    """Positions of each cell: of a square map its quarters, otherwise four runs."""
-    side = math.isqrt(positions)
-    if side * side != positions:
-        return torch.arange(positions).tensor_split(GRID * GRID)
-    rows = torch.arange(positions).view(side, side).tensor_split(GRID)
-    return [cell.flatten() for row in rows for cell in row.tensor_split(GRID, 1)]
-
-
-def _directions(width, generator, device):
-    """(width, R), such that a vector of ``width`` standard normal values has projections of deviation 1."""
-    return (torch.randn(width, DIRECTIONS, generator=generator) / width**0.5).to(device)
-
-
-def _extremes(values):
-    """Maxima and minima over axis 1 of (n, K, R): (n, 2R)."""
-    return torch.cat((values.amax(1), values.amin(1)), 1)

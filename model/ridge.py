@@ -48,18 +48,25 @@ class RidgeSums:
 
     def add(self, phi: torch.Tensor, label: torch.Tensor, sign: int = 1) -> None:
         """Take in rows ``phi`` (n, E) int16 of classes ``label`` (n,) int64; ``sign=-1`` takes them out again."""
-        phi = phi.double()
-        self._make_room(phi.square().sum(0).long())
+        one_hot = torch.nn.functional.one_hot(label, self.cross.shape[1])
+        wide = phi.double()
+        self._make_room(wide.square().sum(0).long())
+        for rows in wide.split(ROWS):
+            self._add_products(rows, sign)
+        self.cross += sign * (wide.T @ one_hot.double()).to(self.cross.dtype)
+        self.sizes += sign * one_hot.sum(0)
+
+    def _add_products(self, phi, sign):
+        """Take the products of whole numbers ``phi`` (n, E) float64 in, exactly; on a CPU in float32 where that is."""
+        if phi.device.type == "cpu" and phi.square().sum(0).max() < EXACT:  # and so are all sums of products
+            phi = phi.float()
         pieces = self._pieces()
         for first in range(0, self.width, TILE):
             last = min(first + TILE, self.width)
-            tile = sign * _product(phi[:, first:last], phi[:, :last]).to(self.gram.dtype)
+            tile = (phi[:, first:last].T @ phi[:, :last]).to(self.gram.dtype)
             for rows in tile.split(BLOCK):
                 piece = next(pieces)
-                piece += rows[:, : piece.shape[1]]
-        one_hot = torch.nn.functional.one_hot(label, self.cross.shape[1])
-        self.cross += sign * (phi.T @ one_hot.double()).to(self.cross.dtype)
-        self.sizes += sign * one_hot.sum(0)
+                piece.add_(rows[:, : piece.shape[1]], alpha=sign)
 
     def merge(self, other: "RidgeSums") -> None:
         """Take in all rows of another shard."""
@@ -123,8 +130,9 @@ class RidgeSums:
                 ridge = _solution(gram, penalty, right)
                 ridge = ridge if basis is None else basis @ ridge
                 along = target.T @ ridge
-                correction = torch.linalg.inv(torch.diag(sizes) - along)
-            except torch.linalg.LinAlgError as error:
+                correction, failed = torch.linalg.inv_ex(torch.diag(sizes) - along)
+                correction = _unless(failed, correction)
+            except np.linalg.LinAlgError as error:
                 reason = f"penalty {penalty:g}: too small for {self.count} clips; give a larger one"
                 raise InputError(reason) from error
             found.append((ridge, ridge @ correction, -(along @ correction).diagonal() / (2 * sizes)))
@@ -147,24 +155,11 @@ class RidgeSums:
         self.gram, self.cross, self.sizes = (state[name].to(device) for name in ("gram", "cross", "sizes"))
 
 
-def _product(left, right):
-    """left^T right of whole numbers (n, a) and (n, b) float64, exactly; on a CPU in single precision where that is."""
-    total = torch.zeros(left.shape[1], right.shape[1], dtype=torch.float64, device=left.device)
-    for rows in range(0, len(left), ROWS):
-        a, b = left[rows : rows + ROWS], right[rows : rows + ROWS]
-        # No sum of products of a few of the rows is larger than this.
-        bound = max(float(a.square().sum(0).max()), float(b.square().sum(0).max()))
-        if a.device.type == "cpu" and bound < EXACT:
-            a, b = a.float(), b.float()
-        total += a.T @ b
-    return total
-
-
 def _solution(gram, penalty, right):
     """(gram + penalty)^-1 right of a lower triangle ``gram`` (E, E); LinAlgError if there is no Cholesky factor."""
     if gram.device.type != "cpu":
-        shifted = gram + penalty * torch.eye(len(gram)).to(gram)
-        return torch.cholesky_solve(right, torch.linalg.cholesky(shifted))
+        factor, failed = torch.linalg.cholesky_ex(gram + penalty * torch.eye(len(gram)).to(gram))
+        return torch.cholesky_solve(right, _unless(failed, factor))
     solution = _refined_solution(gram, penalty, right)
     if solution is not None:
         return solution
@@ -172,9 +167,13 @@ def _solution(gram, penalty, right):
     shifted.diagonal().add_(penalty)
     # SciPy's LAPACK is faster than PyTorch's here. In Fortran's order the lower triangle is the transpose's upper one.
     _, solution, failed = dposv(shifted.numpy().T, right.numpy(), lower=0, overwrite_a=1)
+    return torch.from_numpy(_unless(failed, solution))
+
+
+def _unless(failed, result):
     if failed:
-        raise torch.linalg.LinAlgError("not positive definite")
-    return torch.from_numpy(solution)
+        raise np.linalg.LinAlgError("singular, or not positive definite")
+    return result
 
 
 def _refined_solution(gram, penalty, right):

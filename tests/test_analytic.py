@@ -14,8 +14,8 @@ import train_incremental
 from dataloader import Batch, open_data
 from features.tokens import Tokens
 from methods.analytic import CLASS_SIZE
-from model.analytic_features import DIRECTIONS, AnalyticFeatures, Scale, TokenPooling
-from model.random_features import UNIT, RandomFeatures, hadamard
+from model.analytic_features import AnalyticFeatures, Scale
+from model.random_features import DIRECTIONS, UNIT, RandomFeatures, TokenPooling, hadamard
 from model.ridge import RidgeSums
 from model.ridge_mixture import RidgeMixture, mixture_of_both, mixture_weights
 from tests.helpers import tiny
@@ -260,7 +260,7 @@ def test_one_deviation_for_all_columns():
 
 def test_what_tokens_are_pooled_to():
     tokens = torch.randn(1, 4, 9, 6)
-    pooled = TokenPooling((4, 9, 6), seed=0)(tokens)
+    pooled = TokenPooling((4, 9, 6), seed=0)(tokens, squares=True)
     assert {name: values.shape[1] for name, values in pooled.items()} == {
         "mean": 6,
         "squares": 6,
