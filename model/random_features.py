@@ -33,7 +33,8 @@ class RandomFeatures:
         self.signs = signs.to(device)
         rest = width - (blocks - 1) * self.size
         last = (blocks - 1) * self.size + torch.randperm(self.size, generator=generator)[:rest]
-        self.columns = torch.cat((torch.arange((blocks - 1) * self.size), last)).to(device)
+        columns = torch.cat((torch.arange((blocks - 1) * self.size), last)).to(device)
+        self.columns = columns % self.size * blocks + columns // self.size  # blocks lie side by side in memory
 
     def __call__(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
         """``weight`` (n,): what a row's features are multiplied by before they are rounded."""
@@ -50,8 +51,8 @@ class RandomFeatures:
         columns[: x.shape[1], 0] = x.T.float()
         for signs in self.signs:
             columns = hadamard((columns * signs).flatten(1)).view(size, blocks, len(x))
-        projected = columns.permute(2, 1, 0).flatten(1)[:, self.columns] / size
-        return (projected.relu() * factor[:, None]).round().clamp(max=LARGEST).short()
+        chosen = columns.flatten(0, 1).index_select(0, self.columns).div_(size)
+        return (chosen.relu_() * factor).round_().clamp_(max=LARGEST).T.short()
 
 
 def hadamard(columns: torch.Tensor) -> torch.Tensor:
