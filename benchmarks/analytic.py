@@ -56,7 +56,7 @@ def write_store(folder, kind):
     """A store in 16 bits, written clip by clip: all clips together may be more than memory holds."""
     shapes = {"audio": (kind.width,), "visual": (kind.frames * kind.positions, kind.width)}
     writers = [StoreWriter(folder, modality, shape, "float16", {}) for modality, shape in shapes.items()]
-    rows = list(names(kind))
+    rows = [row for _, _, of_class in names(kind) for row in of_class]
     for writer in writers:
         writer.plan(video for video, *_ in rows)
         writer.begin()

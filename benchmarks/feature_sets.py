@@ -10,7 +10,6 @@ Choices are made on the development half; the other half is for the final table 
 
 import argparse
 import csv
-import itertools
 import os
 from dataclasses import dataclass, replace
 
@@ -191,16 +190,20 @@ def sizes(kind, split):
 
 
 def names(kind):
-    """(id, class, split) of all clips in turn."""
-    for split in SPLITS:
+    """The number of each split, each class of it, and (id, class, split) of the clips of both, in turn."""
+    for number, split in enumerate(SPLITS):
         for label, size in enumerate(sizes(kind, split)):
-            yield from ((f"{split}_{label:03d}_{clip:03d}", f"class {label:03d}", split) for clip in range(size))
+            yield (
+                number,
+                label,
+                [(f"{split}_{label:03d}_{clip:03d}", f"class {label:03d}", split) for clip in range(size)],
+            )
 
 
 def clips(kind, seed):
-    """All clips in turn: its name, audio (width,) and tokens (frames, positions, width)."""
+    """All clips in turn: (id, class, split), audio (width,) and tokens (frames, positions, width)."""
     world = World(kind, seed)
-    for (number, label), rows in itertools.groupby(names(kind), lambda row: (SPLITS.index(row[2]), int(row[1][-3:]))):
+    for number, label, rows in names(kind):
         rng = np.random.default_rng([seed, 2, number, label])
         yield from ((row, *world.clip(rng, label)) for row in rows)
 

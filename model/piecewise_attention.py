@@ -21,7 +21,7 @@ TOKENS_IN_BLOCK = {"cpu": 128, "cuda": 65536}
 
 
 class PiecewiseAttention(torch.autograd.Function):
-    """What model.fast_attention.attend returns, for the same arguments; ``learns``: a backward pass is to come."""
+    """What model.fast_attention.pool_tokens returns, for the same arguments; ``learns``: a backward pass is to come."""
 
     @staticmethod
     def forward(ctx, audio_key, weight, bias, tokens, precision, teacher: Any, replayed, learns):
@@ -149,7 +149,7 @@ def _gradients(x, visual_key, audio_key, total, key, value, d_key, d_value, old,
 
 
 def _gradients_in_fewer_passes(x, visual_key, audio_key, total, key, value, d_key, d_value, old, d_distance, out):
-    """The same with other roundings, beside products in 16 bits: in float32 equal seeds give equal rows since ever."""
+    """The same rounded otherwise, beside products in 16 bits; in float32 seeds keep giving the rows they gave."""
     visual_key, x, audio_key = visual_key.to(audio_key.dtype), x.to(audio_key.dtype), audio_key[:, None, None]
     offset = (d_key * key + d_value * value).neg_()
     if old is not None:
