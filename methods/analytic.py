@@ -154,10 +154,11 @@ class Analytic(Learner):
 
     def _solve(self, clips):
         """Solve for all penalties, and mix the solutions as does best on the validation ``clips``."""
-        penalties = [penalty * UNIT**2 for penalty in self.args.penalties]
         features, label = self._features_and_labels(clips)
         assert self.ridge is not None  # clips come first
-        weights, self.offsets, self.mixture = self.ridge.solve(penalties, features, label, self._class_weight())
+        weights, self.offsets, self.mixture = self.ridge.solve(
+            self.args.penalties, features, label, self._class_weight(), UNIT**2
+        )
         self.weights = weights.float()
 
     def _new_ridge(self):

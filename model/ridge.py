@@ -103,11 +103,12 @@ class RidgeSums:
             self.gram, self.cross = self.gram.long(), self.cross.long()
 
     def solve(
-        self, penalties: Sequence[float], class_weight: torch.Tensor | None = None
+        self, penalties: Sequence[float], class_weight: torch.Tensor | None = None, unit: float = 1.0
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Ridge regressions (P, E, classes) and discriminants (P, E, classes) with their offsets (P, classes), float64.
 
-        Of each of the P penalties, ridge regression W minimises |phi W - Y|^2 + penalty |W|^2 over all rows, Y one-hot.
+        Of each of the P penalties, times ``unit``, ridge regression W minimises |phi W - Y|^2 + penalty |W|^2 over all
+        rows, Y one-hot.
 
         With N the rows of each class, G and Q the sums, Q N^-1 the means of classes and S = G - Q N^-1 Q^T the scatter
         within them, linear discriminants are D = (S + penalty)^-1 Q N^-1 with offsets -1/2 diag(N^-1 Q^T D). S differs
@@ -127,7 +128,7 @@ class RidgeSums:
         found = []
         for penalty in penalties:
             try:
-                ridge = _solution(gram, penalty, right)
+                ridge = _solution(gram, penalty * unit, right)
                 ridge = ridge if basis is None else basis @ ridge
                 along = target.T @ ridge
                 correction, failed = torch.linalg.inv_ex(torch.diag(sizes) - along)

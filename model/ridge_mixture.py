@@ -48,17 +48,18 @@ class RidgeMixture:
         features: torch.Tensor,
         label: torch.Tensor,
         class_weight: torch.Tensor | None = None,
+        unit: float = 1.0,
     ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         """Weights (E, classes) and offsets (classes,), float64, and how much each solution counts in them.
 
-        Every part is solved for every penalty, in units of a squared entry of the features, by ridge regression and by
-        linear discriminants. They are mixed as does best on the validation clips' ``features`` (n, E) of classes
-        ``label`` (n,). ``class_weight`` (all classes,): what the one-hot targets are multiplied by. Raises InputError
-        if a penalty is too small.
+        Every part is solved for every penalty, by ridge regression and by linear discriminants; a penalty of 1 is that
+        of a row of the part whose entries have the mean square ``unit``. The solutions are mixed as does best on the
+        validation clips' ``features`` (n, E) of classes ``label`` (n,). ``class_weight`` (all classes,): what the
+        one-hot targets are multiplied by. Raises InputError if a penalty is too small.
 
         The shares: (parts, penalties) of ridge regressions and as many of discriminants, float64.
         """
-        solved = [sums.solve([penalty * sums.width for penalty in penalties], class_weight) for sums in self.sums]
+        solved = [sums.solve(penalties, class_weight, unit * sums.width) for sums in self.sums]
         parts = [part.double() for part in features.split(self.widths, 1)]
         ridge = torch.stack([part @ each for part, (each, _, _) in zip(parts, solved, strict=True)])
         within = torch.stack([part @ each + o[:, None] for part, (_, each, o) in zip(parts, solved, strict=True)])

@@ -133,6 +133,8 @@ def test_a_penalty_that_is_too_small():
     sums = sums_of([(phi[:, :1].expand(-1, WIDTH), label)])
     with pytest.raises(InputError, match="penalty 1e-300"):
         sums.solve([1e-300])
+    with pytest.raises(InputError, match="penalty 1e-300"):  # as it was given, not in the units of the features
+        RidgeMixture([sums]).solve([1e-300], phi, label, unit=4096)
 
 
 @pytest.mark.parametrize("count", [6, 30, 60])  # fewer rows than a fifth of the columns, and more
